@@ -1,0 +1,146 @@
+"""The experiment: its task, the sandbox it needs, the agent that carries it out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictInt,
+    ValidationInfo,
+    model_validator,
+)
+
+from runner.config.files import FilePath, LibraryPath, check_size, task_text
+from runner.config.parts import Table
+from runner.config.refuse import refuse
+from runner.config.sandbox import SandboxConfig, SecretName
+from runner.names import NAME_RULE, is_name, slug
+
+PROVIDERS = ("anthropic", "scripted")
+DEFAULT_MODEL = "claude-sonnet-5-5"
+DEFAULT_LLM_SECRET = "ANTHROPIC_API_KEY"  # noqa: S105 - a secret's name
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise refuse(NAME_RULE, hint=f"`{slug(text)}` would do.")
+    return text
+
+
+def _provider(text: str) -> str:
+    if text not in PROVIDERS:
+        raise refuse(" or ".join(f'"{provider}"' for provider in PROVIDERS))
+    return text
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise refuse("an https:// or http:// URL without credentials in it")
+    return text.rstrip("/")
+
+
+class WorkspaceConfig(Table):
+    """What the agent finds ready to import."""
+
+    libraries: tuple[LibraryPath, ...] = Field(
+        default=(), description="Python files and packages that the notebook can import."
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> WorkspaceConfig:
+        twice = [name for name, n in Counter(p.stem for p in self.libraries).items() if n > 1]
+        if twice:
+            raise refuse("libraries with names of their own", found=f"{twice[0]!r} twice")
+        return self
+
+
+class AgentConfig(Table):
+    """Who carries the experiment out, and the bounds on it."""
+
+    provider: Annotated[str, AfterValidator(_provider)] = Field(
+        default="anthropic",
+        description="`anthropic`: a model of the Messages API; `scripted`: the steps of a file.",
+    )
+    model: Annotated[str | None, Field(min_length=1)] = Field(
+        default=None,
+        description=f"Model of the provider; for `anthropic` `{DEFAULT_MODEL}` if left out.",
+    )
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+        default=None, description="A gateway or in-house server that speaks the Messages API."
+    )
+    max_turns: StrictInt = Field(default=200, ge=1, description="Most replies of the model.")
+    max_tokens: StrictInt | None = Field(
+        default=None, ge=1, description="Most tokens of the whole run, of every kind together."
+    )
+    max_cost_usd: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Most dollars for the model, by the prices in the settings."
+    )
+    llm_secret: SecretName | None = Field(
+        default=None,
+        description="Name of the secret with the API key; "
+        f"for `anthropic` `{DEFAULT_LLM_SECRET}` if left out.",
+    )
+    script: FilePath | None = Field(
+        default=None, description="The steps of the `scripted` provider."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_provider(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("provider", "anthropic") == "anthropic":
+            ours = {"model": DEFAULT_MODEL, "llm_secret": DEFAULT_LLM_SECRET}
+            return {**value, **{key: value.get(key) or ours[key] for key in ours}}
+        return value
+
+    @model_validator(mode="after")
+    def _fits_provider(self) -> AgentConfig:
+        if self.provider == "scripted":
+            if self.script is None:
+                raise refuse('`script` beside `provider = "scripted"`', found="none")
+            given = [k for k in ("model", "base_url", "llm_secret") if getattr(self, k)]
+            if given:
+                raise refuse(
+                    'no such key beside `provider = "scripted"`, which asks no model',
+                    found=f"`{given[0]}`",
+                )
+        elif self.script is not None:
+            raise refuse('`provider = "scripted"` beside `script`', found=f'"{self.provider}"')
+        return self
+
+
+class Experiment(Table):
+    """An experiment file, checked, with its task read and its paths absolute."""
+
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        description=f"Name of the experiment: {NAME_RULE}."
+    )
+    task: Annotated[str, BeforeValidator(task_text)] = Field(
+        description="What the agent is to do: the text, or a file with it."
+    )
+    score: FilePath | None = Field(
+        default=None,
+        description="Python file that is run outside the sandbox after the end, on the outputs; "
+        "the JSON it prints goes into the record.",
+    )
+    sandbox: SandboxConfig = SandboxConfig()
+    workspace: WorkspaceConfig = WorkspaceConfig()
+    agent: AgentConfig = AgentConfig()
+
+    @model_validator(mode="after")
+    def _not_too_large(self, info: ValidationInfo) -> Experiment:
+        if (info.context or {}).get("folder") is not None:
+            copied = [*self.sandbox.local_files, *self.sandbox.local_dirs]
+            check_size([c.source for c in copied] + list(self.workspace.libraries))
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of every secret that the run needs, the agent's key among them."""
+        own = (self.agent.llm_secret,) if self.agent.llm_secret else ()
+        return tuple(dict.fromkeys(self.sandbox.secrets + own))

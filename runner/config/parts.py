@@ -1,0 +1,111 @@
+"""The small tables of a list: a repository, a volume, a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+
+from runner.config import checks
+from runner.config.files import workspace_path
+from runner.config.refuse import refuse
+from runner.names import is_name
+
+
+class Table(BaseModel):
+    """A table of the file: unknown keys refused, values frozen and not echoed in errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _volume_name(text: str) -> str:
+    if not is_name(text):
+        raise refuse("the name of a volume in the settings: lower case letters, digits and `-`")
+    return text
+
+
+def _volume_path(text: str) -> str:
+    """Where a volume is mounted: inside the workspace, or an absolute path elsewhere."""
+    if text.startswith("/") and not f"{text}/".startswith("/workspace/"):
+        if ".." in text.split("/") or text.strip("/") == "":
+            raise refuse("an absolute path without `..`, or one inside the workspace")
+        return text.rstrip("/")
+    return workspace_path(text)
+
+
+def _ref(text: str) -> str:
+    if problem := checks.ref_problem(text):
+        raise refuse("a branch, a tag or a full commit", hint=f"Refused, as {problem}.")
+    return text
+
+
+def _url(text: str) -> str:
+    url = checks.full_url(text)
+    if problem := checks.url_problem(url):
+        raise refuse('a git repository: "org/name" or its URL', hint=f"Refused, as {problem}.")
+    return url
+
+
+class RepoConfig(Table):
+    """A git repository that is cloned into the workspace; as plain text, its URL."""
+
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        description="https:// or ssh:// URL; `org/name` is a repository on GitHub."
+    )
+    ref: Annotated[str, AfterValidator(_ref)] | None = Field(
+        default=None, description="Branch, tag or full commit; the default branch if left out."
+    )
+    install: StrictBool = Field(
+        default=False, description="Also install it into the sandbox's Python, editable."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "dockerfile" in value:
+            raise refuse(
+                "a repository without `dockerfile`",
+                found="`dockerfile`",
+                hint="Nothing builds images at run time: name what it needs in system_packages "
+                "and python_packages, or an image that has it in sandbox.image.",
+            )
+        return {"url": value} if isinstance(value, str) else value
+
+    @property
+    def name(self) -> str:
+        """The directory in the workspace that it is cloned to."""
+        return checks.repo_name(self.url)
+
+
+class VolumeConfig(Table):
+    """Data or weights that the lab already has, by the name that the settings give them."""
+
+    name: Annotated[str, AfterValidator(_volume_name)] = Field(
+        description="Name of the volume in the settings."
+    )
+    path: Annotated[str, AfterValidator(_volume_path)] = Field(
+        description="Where the sandbox sees it, in the workspace or absolute."
+    )
+    read_only: StrictBool = Field(
+        default=False, description="Whether the sandbox cannot write there."
+    )
+
+
+class ModelConfig(Table):
+    """A model that is preloaded into the kernel; as plain text, its name."""
+
+    name: str = Field(description="Name of the model on its hub.")
+    var_name: str = Field(default="model", description="Variable of the kernel that holds it.")
+    hidden: StrictBool = Field(
+        default=False, description="Whether the agent must not learn the name."
+    )
+    is_peft: StrictBool = Field(default=False, description="Whether it is an adapter.")
+    base_model: str | None = Field(default=None, description="The model an adapter goes on.")
+    load_as_peft: StrictBool = Field(
+        default=False, description="Keep the adapter apart from its base."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value

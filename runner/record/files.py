@@ -1,0 +1,112 @@
+"""Writing files into a record: whole or not at all, and never outside of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runner.errors import RecordError
+from runner.record.chain import disk_error
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 1 << 20
+
+
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """Put a file in place of the one there; a reader sees the old one or the new one."""
+    put(path.parent, path.name, pieces)
+
+
+def put(root: Path, path: str, pieces: Iterable[bytes]) -> tuple[int, str]:
+    """Write `path` below `root`, folders and all; returns its bytes and SHA-256.
+
+    Raises RecordError where the path is no plain relative one or leads through
+    a symlink, and InfrastructureError when the disk refuses.
+    """
+    *folders, name = _parts(path)
+    try:
+        with _folder(root, folders) as folder:
+            return _put(folder, name, pieces)
+    except OSError as error:
+        raise disk_error(root / path, error) from error
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """Read a plain file piece by piece; RecordError for a symlink or anything else."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise RecordError(f"{path}: expected a plain file")
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a plain file; raises as `pieces_of` does."""
+    digest = hashlib.sha256()
+    for piece in pieces_of(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise RecordError(f"{path!r}: expected a relative path without '..' that names a file")
+    return parts
+
+
+@contextmanager
+def _folder(root: Path, folders: list[str]) -> Iterator[int]:
+    """Open a folder below `root`, made where missing, step by step past no symlink."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in folders:
+            _refuse_symlink(fd, name)
+            try:
+                inner = os.open(name, _DIRECTORY, dir_fd=fd)
+            except FileNotFoundError:
+                os.mkdir(name, dir_fd=fd)  # noqa: PTH102 - pathlib knows no dir_fd
+                inner = os.open(name, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _put(folder: int, name: str, pieces: Iterable[bytes]) -> tuple[int, str]:
+    _refuse_symlink(folder, name)
+    unfinished = f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    digest, size = hashlib.sha256(), 0
+    try:
+        with os.fdopen(os.open(unfinished, _NEW, 0o644, dir_fd=folder), "wb") as file:
+            for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                file.write(piece)
+        os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        try:
+            os.unlink(unfinished, dir_fd=folder)  # noqa: PTH108 - pathlib knows no dir_fd
+        except OSError:
+            pass
+        raise
+    return size, digest.hexdigest()
+
+
+def _refuse_symlink(folder: int, name: str) -> None:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise RecordError(f"{name}: is a symlink in the record; nothing is written through it")

@@ -1,0 +1,50 @@
+"""What a sandbox server is told when it starts: one JSON file, no secret in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """One sandbox. Paths are absolute, times in seconds, sizes in bytes.
+
+    `secrets` are names of environment variables; their values are in the
+    server's environment, go on to the kernel, and are masked in all output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    name: str
+    workspace: Path
+    state: Path
+    """Journal, notebook and kernel spec; survives a restart of the server."""
+    runtime: Path
+    """For the kernel's Unix sockets: a short path, as theirs end at about 100 characters."""
+    token_file: Path
+    python: Path
+    """The Python that the kernel runs on."""
+    import_paths: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    """Directories outside the workspace that links in it may lead to (volumes)."""
+    secrets: tuple[str, ...] = ()
+    timeout_s: float
+    """Time of the run, counted from the kernel's readiness; what is left of it, when resumed."""
+    idle_timeout_s: float
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    port: int = 0
+    socket_fd: int | None = None
+    """A listening socket that was inherited; `port` is then not used."""
+
+    @property
+    def journal(self) -> Path:
+        """The append-only truth."""
+        return self.state / "journal.jsonl"
+
+    @property
+    def phases(self) -> Path:
+        """What was done before the server started, a JSON line each."""
+        return self.state / "phases.jsonl"

@@ -1,0 +1,70 @@
+"""The jupyter_server that carries the extension, on a socket of loopback."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from jupyter_server.serverapp import ServerApp
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import HTTPError
+
+from runner.sandbox.access import LookOnAuthorizer, TicketIdentityProvider
+from runner.sandbox.core import Sandbox
+from runner.sandbox.file_handlers import LARGEST_UPLOAD
+
+NOTEBOOK = "notebook.ipynb"
+
+
+class Contents(AsyncLargeFileManager):
+    """JupyterLab may open the run's notebook; the sandbox alone writes it."""
+
+    async def save(self, model: dict[str, Any], path: str = "") -> Any:
+        """Refuse the run's notebook, with words."""
+        self._spare_the_notebook(path)
+        return await super().save(model, path)
+
+    async def rename_file(self, old_path: str, new_path: str) -> None:
+        """Refuse the run's notebook, with words."""
+        self._spare_the_notebook(old_path)
+        self._spare_the_notebook(new_path)
+        await super().rename_file(old_path, new_path)
+
+    async def delete_file(self, path: str) -> None:
+        """Refuse the run's notebook, with words."""
+        self._spare_the_notebook(path)
+        await super().delete_file(path)
+
+    def _spare_the_notebook(self, path: str) -> None:
+        if path.strip("/") == NOTEBOOK:
+            raise HTTPError(403, "this notebook is written by the run; save a copy")
+
+
+def listen(sandbox: Sandbox) -> HTTPServer:
+    """Start the server. It writes no info file and prints no token."""
+    options = sandbox.options
+    app = ServerApp(
+        allow_root=True,
+        open_browser=False,
+        log_level="WARN",
+        root_dir=str(options.workspace),
+        jpserver_extensions={"runner.sandbox": True},
+        identity_provider_class=TicketIdentityProvider,
+        authorizer_class=LookOnAuthorizer,
+        contents_manager_class=Contents,
+        tornado_settings={"runner": sandbox},
+        max_body_size=LARGEST_UPLOAD,
+    )
+    app.config.IdentityProvider.token = options.token_file.read_text().strip()
+    app.initialize(argv=[], new_httpserver=False)
+    server = HTTPServer(app.web_app, max_body_size=LARGEST_UPLOAD, max_buffer_size=512 * 2**20)
+    if options.socket_fd is not None:
+        inherited = socket.socket(fileno=options.socket_fd)
+        inherited.setblocking(False)
+        server.add_sockets([inherited])
+    else:
+        server.add_sockets(bind_sockets(options.port, "127.0.0.1"))
+    sandbox.spawn(app.extension_manager.start_all_extensions())
+    return server

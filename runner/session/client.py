@@ -1,0 +1,384 @@
+"""The sync client of a sandbox: cells, shell commands, files; reconnects by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tarfile
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import tenacity
+
+from runner.errors import OperationConflict, OperationError, SandboxLost, SandboxUnreachable
+
+SCHEMA = 1
+"""Version of the sandbox server's interface that this client speaks."""
+POLL_S = 20.0
+"""How long one request waits at the server for news."""
+RECONNECT_S = 60.0
+"""How long a server that stops answering is asked again."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a sandbox server answers, and the token it wants."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How far an operation is; `state` is final or "queued" or "running".
+
+    `outputs` are nbformat outputs as far as they are; long streams are
+    capped there, and whole in the journal.
+    """
+
+    op: str
+    kind: str
+    state: str
+    final: bool
+    reason: str = ""
+    cell: str | None = None
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    execution_count: int | None = None
+    exit: int | None = None
+    diff: str = ""
+    started: str | None = None
+    ended: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text of all streams, and of results and errors, in their order."""
+        parts = []
+        for output in self.outputs:
+            if output["output_type"] == "stream":
+                parts.append(output["text"])
+            elif output["output_type"] == "error":
+                parts.append("\n".join(output["traceback"]))
+            else:
+                parts.append(output["data"].get("text/plain", ""))
+        return "".join(part if isinstance(part, str) else "".join(part) for part in parts)
+
+
+class LostOperation(SandboxLost):
+    """The sandbox that was asked is gone; `boot` answers now, `known` is what it knows."""
+
+    def __init__(self, message: str, boot: str, known: Result | None) -> None:
+        super().__init__(message)
+        self.boot, self.known = boot, known
+
+
+class Session:
+    """One client's handle on a sandbox.
+
+    Every call that changes something carries an operation id, so a call that
+    was repeated after a broken connection is done once. Calls raise
+    SandboxUnreachable when the server stays away for `reconnect_s` seconds,
+    LostOperation when another boot of the sandbox answers, OperationError
+    with the server's own words when it refuses.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, reconnect_s: float = RECONNECT_S) -> None:
+        self.endpoint, self.reconnect_s = endpoint, reconnect_s
+        self.boot = ""
+        self._http = httpx.Client(
+            base_url=endpoint.url.rstrip("/") + "/runner/v1",
+            headers={"Authorization": f"token {endpoint.token}"},
+            timeout=httpx.Timeout(10.0, read=POLL_S + 30.0, write=60.0),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; the sandbox goes on."""
+        self._http.close()
+
+    # -- the sandbox -----------------------------------------------------------------------
+
+    def connect(self, deadline_s: float, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Wait until the server answers and its kernel is ready; returns `info`.
+
+        `check` is called while it waits and may raise, if it knows that the
+        wait is in vain. Raises SandboxUnreachable after `deadline_s` seconds.
+        """
+        end = time.monotonic() + deadline_s
+        why = "no answer"
+        while True:
+            check()
+            try:
+                response = self._http.get("/info", timeout=2.0)
+                if response.status_code == 200:
+                    info: dict[str, Any] = response.json()
+                    if info["schema"] != SCHEMA:
+                        raise OperationError(
+                            f"the sandbox server speaks version {info['schema']} of its interface, "
+                            f"this client version {SCHEMA}",
+                            hint="use a client and an image of the same release",
+                        )
+                    if info["kernel"]["state"] == "dead":
+                        raise SandboxUnreachable("the kernel did not start; see logs/sandbox.log")
+                    if info["ready"]:
+                        self.boot = info["boot"]
+                        return info
+                    why = "the kernel is not ready"
+                else:
+                    why = f"HTTP status {response.status_code}: {_words(response)}"
+            except httpx.TransportError as error:
+                why = str(error) or type(error).__name__
+            if time.monotonic() > end:
+                raise SandboxUnreachable(
+                    f"the sandbox at {self.endpoint.url} was not ready after {deadline_s:g} s: {why}",
+                    hint="logs/sandbox.log of the run has the server's own words",
+                )
+            time.sleep(0.05)
+
+    def info(self) -> dict[str, Any]:
+        """Who answers, and how it stands."""
+        return self._json("GET", "/info")
+
+    def shutdown(self) -> None:
+        """End the sandbox."""
+        self._request("POST", "/shutdown")
+
+    def ticket(self) -> str:
+        """The address of the live page, with a code that lets one browser in, for a minute."""
+        ticket = self._json("POST", "/ticket")["ticket"]
+        return f"{self.endpoint.url.rstrip('/')}/runner/?ticket={ticket}"
+
+    def journal(self, after: int, wait_s: float = 0.0) -> list[dict[str, Any]]:
+        """Journal lines after number `after`, waiting for the first of them."""
+        response = self._request("GET", "/journal", params={"after": after, "wait": wait_s})
+        return [json.loads(line) for line in response.content.splitlines()]
+
+    def notebook(self) -> str:
+        """The .ipynb as it stands."""
+        return self._request("GET", "/notebook").text
+
+    # -- cells and commands ----------------------------------------------------------------
+
+    def run(
+        self,
+        source: str,
+        *,
+        timeout_s: float = 120.0,
+        op: str | None = None,
+        hidden: bool = False,
+        boot: str | None = None,
+    ) -> Result:
+        """Run code in a new cell at the end of the notebook, or hidden.
+
+        Returns after `timeout_s` seconds at the latest; the cell then goes on
+        (`final` is false), and `wait` looks at it again.
+        """
+        body = {"kind": "execute", "source": source, "hidden": hidden}
+        return self.submit(body, op=op, timeout_s=timeout_s, boot=boot)
+
+    def run_cell(self, cell: str, *, timeout_s: float = 120.0, op: str | None = None) -> Result:
+        """Run an existing cell again."""
+        return self.submit({"kind": "execute", "cell": cell}, op=op, timeout_s=timeout_s)
+
+    def shell(self, command: str, *, timeout_s: float = 120.0, op: str | None = None) -> Result:
+        """Run a shell command in the workspace."""
+        return self.submit({"kind": "shell", "command": command}, op=op, timeout_s=timeout_s)
+
+    def restart(self, *, op: str | None = None, timeout_s: float = 120.0) -> Result:
+        """Kill the kernel and start another one."""
+        return self.submit({"kind": "restart"}, op=op, timeout_s=timeout_s)
+
+    def add_markdown(self, source: str, *, op: str | None = None) -> Result:
+        """Add a markdown cell at the end."""
+        return self.submit({"kind": "insert_cell", "source": source}, op=op)
+
+    def edit_cell(self, cell: str, old: str, new: str, *, op: str | None = None) -> Result:
+        """Replace text that occurs exactly once in a cell; `diff` tells what changed."""
+        return self.submit({"kind": "edit_cell", "cell": cell, "old": old, "new": new}, op=op)
+
+    def replace_cell(self, cell: str, source: str, *, op: str | None = None) -> Result:
+        """Give a cell another source; `diff` tells what changed."""
+        return self.submit({"kind": "replace_cell", "cell": cell, "source": source}, op=op)
+
+    def delete_cell(self, cell: str, *, op: str | None = None) -> Result:
+        """Take a cell out of the notebook."""
+        return self.submit({"kind": "delete_cell", "cell": cell}, op=op)
+
+    def submit(
+        self,
+        body: dict[str, Any],
+        *,
+        op: str | None = None,
+        timeout_s: float = 60.0,
+        boot: str | None = None,
+    ) -> Result:
+        """Ask for an operation, and wait up to `timeout_s` seconds for its end."""
+        op = op or uuid.uuid4().hex
+        end = time.monotonic() + timeout_s
+        answer = self._json(
+            "PUT",
+            f"/operations/{op}",
+            params={"boot": boot or self.boot, "wait": min(POLL_S, timeout_s)},
+            json=body,
+        )
+        return self._await(op, answer, end)
+
+    def wait(self, op: str, *, timeout_s: float = 120.0) -> Result:
+        """Wait up to `timeout_s` seconds for an operation's end, and look at it."""
+        end = time.monotonic() + timeout_s
+        wait = min(POLL_S, timeout_s)
+        return self._await(op, self._json("GET", f"/operations/{op}", params={"wait": wait}), end)
+
+    def stream(self, op: str, *, timeout_s: float) -> Iterator[dict[str, Any]]:
+        """The journal lines of an operation as they come, until its end."""
+        end, after = time.monotonic() + timeout_s, 0
+        while True:
+            left = max(0.0, min(POLL_S, end - time.monotonic()))
+            answer = self._json("GET", f"/operations/{op}", params={"wait": left, "after": after})
+            yield from answer["lines"]
+            after = answer["next"]
+            if (answer["final"] and not answer["more"]) or time.monotonic() > end:
+                return
+
+    def interrupt(self, op: str, *, timeout_s: float = 10.0) -> Result:
+        """Stop an operation, and wait for its end."""
+        answer = self._json("POST", f"/operations/{op}/interrupt", params={"wait": timeout_s})
+        return _result(answer)
+
+    # -- files -----------------------------------------------------------------------------
+
+    def tree(self, path: str = ".", *, recursive: bool = False) -> list[dict[str, Any]]:
+        """What is in a directory: path (relative to it), type, bytes, mtime_ns."""
+        params = {"path": path, "recursive": int(recursive)}
+        entries: list[dict[str, Any]] = self._json("GET", "/tree", params=params)["entries"]
+        return entries
+
+    def read_file(self, path: str) -> bytes:
+        """A file of the workspace."""
+        return self._request("GET", f"/files/{path}").content
+
+    @contextlib.contextmanager
+    def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
+        """A file of the workspace, in pieces."""
+        with self._http.stream("GET", f"/files/{path}") as response:
+            if response.status_code != 200:
+                response.read()
+                raise OperationError(f"{path}: {_words(response)}")
+            yield response.iter_bytes()
+
+    def write_file(self, path: str, data: bytes | IO[bytes], *, op: str | None = None) -> Result:
+        """Write a file of the workspace, making its directories."""
+        return self._upload(f"/files/{path}", data, {}, op)
+
+    def download(self, path: str, into: Path) -> None:
+        """Get a directory of the workspace, whole."""
+        with tempfile.TemporaryFile() as spool:
+            with self._http.stream("GET", "/tar", params={"path": path}) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise OperationError(f"{path}: {_words(response)}")
+                for piece in response.iter_bytes():
+                    spool.write(piece)
+            spool.seek(0)
+            with tarfile.open(fileobj=spool) as tar:
+                tar.extractall(into, filter="data")
+
+    def upload(self, source: Path, path: str = ".", *, op: str | None = None) -> Result:
+        """Put a directory's content into a directory of the workspace."""
+        with tempfile.TemporaryFile() as spool:
+            with tarfile.open(fileobj=spool, mode="w") as tar:
+                tar.add(source, arcname=".")
+            spool.seek(0)
+            return self._upload("/tar", spool, {"path": path}, op)
+
+    # -- requests --------------------------------------------------------------------------
+
+    def _upload(
+        self, url: str, data: bytes | IO[bytes], params: dict[str, Any], op: str | None
+    ) -> Result:
+        params |= {"operation": op or uuid.uuid4().hex, "boot": self.boot}
+
+        def content() -> Any:
+            if isinstance(data, bytes):
+                return data
+            data.seek(0, os.SEEK_SET)
+            return iter(lambda: data.read(1 << 20), b"")
+
+        return _result(self._json("PUT", url, params=params, content=content))
+
+    def _await(self, op: str, answer: dict[str, Any], end: float) -> Result:
+        while not answer["final"] and (left := end - time.monotonic()) > 0:
+            params = {"wait": min(POLL_S, left)}
+            answer = self._json("GET", f"/operations/{op}", params=params)
+        return _result(answer)
+
+    def _json(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
+        value: dict[str, Any] = self._request(method, url, **kwargs).json()
+        return value
+
+    def _request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
+        content = kwargs.pop("content", None)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(httpx.TransportError),
+            wait=tenacity.wait_random_exponential(0.05, max=2.0),
+            stop=tenacity.stop_after_delay(self.reconnect_s),
+            reraise=True,
+        )
+        try:
+            for attempt in retrying:
+                with attempt:
+                    if content is not None:
+                        kwargs["content"] = content()
+                    response = self._http.request(method, url, **kwargs)
+        except httpx.TransportError as error:
+            raise SandboxUnreachable(
+                f"the sandbox at {self.endpoint.url} has not answered for {self.reconnect_s:g} s: "
+                f"{error or type(error).__name__}"
+            ) from error
+        if response.status_code == 409:
+            raise OperationConflict(_words(response))
+        if response.status_code == 410:
+            body = response.json()
+            known = _result(body["operation"]) if body["operation"] else None
+            raise LostOperation(body["message"], body["boot"], known)
+        if response.status_code >= 400:
+            raise OperationError(f"the sandbox refused: {_words(response)}")
+        return response
+
+
+def _words(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase or str(response.status_code)
+
+
+def _result(answer: dict[str, Any]) -> Result:
+    return Result(
+        op=answer["id"],
+        kind=answer["kind"],
+        state=answer["state"],
+        final=answer["final"],
+        reason=answer["reason"],
+        cell=answer["cell"],
+        outputs=answer.get("outputs", []),
+        execution_count=answer["execution_count"],
+        exit=answer["exit"],
+        diff=answer["result"].get("diff", ""),
+        started=answer["started"],
+        ended=answer["ended"],
+        warnings=tuple(answer.get("warnings", ())),
+    )

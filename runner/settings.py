@@ -1,0 +1,267 @@
+"""The settings of a machine or a lab: from the environment, a TOML file, and defaults.
+
+First wins: what the program hands in, `RUNNER_…` variables (`RUNNER_DEADLINES__START=5m`),
+the TOML file, defaults. The file is the one that `RUNNER_SETTINGS` names, else `runner.toml`
+in the working directory, else `settings.toml` in the user's configuration directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from runner.config.explain import config_error
+from runner.config.load import read_toml
+from runner.config.parts import Table
+from runner.config.quantities import Duration
+from runner.config.refuse import refuse
+from runner.errors import ConfigError
+from runner.names import is_name
+
+FILE_VARIABLE = "RUNNER_SETTINGS"
+_PREFIX = "RUNNER_"
+
+
+class Price(Table):
+    """Dollars per million tokens of one model."""
+
+    input: float = Field(ge=0, description="Tokens that are neither read from the cache nor kept.")
+    output: float = Field(ge=0, description="Tokens of the reply, thinking among them.")
+    cache_read: float = Field(ge=0, description="Tokens read from the prompt cache.")
+    cache_write: float = Field(ge=0, description="Tokens kept in the prompt cache for 5 minutes.")
+    long_prompt: int | None = Field(
+        default=None,
+        ge=1,
+        description="Prompts of more tokens than this cost `long_factor` times as much.",
+    )
+    long_factor: float = Field(default=1.0, ge=1, description="See `long_prompt`.")
+
+    def cost(self, usage: Mapping[str, int]) -> float:
+        """Dollars for one reply, by the `usage` that the Messages API reports."""
+        fresh = usage.get("input_tokens") or 0
+        read = usage.get("cache_read_input_tokens") or 0
+        written = usage.get("cache_creation_input_tokens") or 0
+        dollars = fresh * self.input + read * self.cache_read + written * self.cache_write
+        dollars += (usage.get("output_tokens") or 0) * self.output
+        long = self.long_prompt is not None and fresh + read + written > self.long_prompt
+        return dollars * (self.long_factor if long else 1.0) / 1e6
+
+
+def _price(input: float, output: float, read: float) -> Price:  # noqa: A002
+    return Price(input=input, output=output, cache_read=read, cache_write=input * 1.25)
+
+
+_HAIKU_5_5 = {"long_prompt": 100_000, "long_factor": 5.0}
+
+PRICES: Mapping[str, Price] = {
+    "claude-fable-5-1": _price(10, 50, 0.25),
+    "claude-mythos-5-1": _price(10, 50, 0.25),
+    "claude-fable-5": _price(10, 50, 1),
+    "claude-mythos-5": _price(10, 50, 1),
+    "claude-opus-5-5": _price(4, 20, 0.20),
+    "claude-opus-5": _price(5, 25, 0.50),
+    "claude-opus-4": _price(15, 75, 1.50),
+    "claude-opus-4-5": _price(5, 25, 0.50),
+    "claude-opus-4-6": _price(5, 25, 0.50),
+    "claude-opus-4-7": _price(5, 25, 0.50),
+    "claude-opus-4-8": _price(5, 25, 0.50),
+    "claude-sonnet-5-5": _price(2, 10, 0.10),
+    "claude-sonnet-5": _price(2, 10, 0.20),
+    "claude-sonnet-4": _price(3, 15, 0.30),
+    "claude-haiku-5-5": _price(0.10, 0.50, 0.01).model_copy(update=_HAIKU_5_5),
+    "claude-haiku-4-5": _price(1, 5, 0.10),
+}
+"""List prices of the current Claude models, by the beginning of the model's name.
+
+From https://platform.claude.com/docs/en/about-claude/pricing as it was on 2026-10-24, when
+Haiku 5.5 and the lower cache price of Sonnet 5.5 were new. Cache writes are those for 5
+minutes, 1.25 times the input. Haiku 5.5 costs five times as much for a reply to a prompt of
+more than 100,000 tokens. A batch, priority or regional rate goes into the settings' `prices`.
+"""
+
+_A100_40GB = ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB")
+_A100_80GB = ("NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe")
+
+GPU_CLASSES: Mapping[str, tuple[str, ...]] = {
+    "A100": ("NVIDIA-A100-SXM4-80GB",),
+    "A100-40GB": _A100_40GB,
+    "A100-80GB": _A100_80GB,
+    "A100-any": (*_A100_40GB, *_A100_80GB),
+    "H100": ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-NVL", "NVIDIA-H100-PCIe"),
+    "H200": ("NVIDIA-H200", "NVIDIA-H200-NVL"),
+    "L4": ("NVIDIA-L4",),
+    "T4": ("Tesla-T4",),
+}
+"""Products of each GPU class, as GPU feature discovery labels nodes (`nvidia.com/gpu.product`)."""
+
+
+class Image(Table):
+    """A prebuilt image of the catalogue."""
+
+    name: str = Field(min_length=1, description="What experiments call it.")
+    image: str = Field(min_length=1, description="Reference, best by digest.")
+    packages: tuple[str, ...] = Field(default=(), description="Python packages that it has.")
+    gpu: bool = Field(default=False, description="Whether it has CUDA.")
+
+
+class Deadlines(Table):
+    """How long each phase before the kernel's readiness may take."""
+
+    prepare: Duration = Field(default=1800.0, description="Cloning repos and installing packages.")
+    start: Duration = Field(
+        default=120.0, description="From the sandbox's start to a ready kernel."
+    )
+
+
+def _runs(text: str) -> str:
+    if "://" in text:
+        scheme = text.split("://")[0]
+        raise refuse(
+            "a directory of this machine",
+            found=f"`{scheme}://`",
+            hint="Object stores are not in this version; sync the directory there yourself.",
+        )
+    if not text.strip():
+        raise refuse("a directory of this machine")
+    return text
+
+
+def _host_directory(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_absolute():
+        raise refuse("an absolute path, or one that starts with ~", found=repr(str(path)))
+    return path
+
+
+def _volumes(volumes: dict[str, Path]) -> dict[str, Path]:
+    for name in volumes:
+        if not is_name(name):
+            raise refuse("names of lower case letters, digits and `-`", found=repr(name[:60]))
+    return volumes
+
+
+def _over(defaults: Mapping[str, Any]) -> BeforeValidator:
+    """What is given joins the defaults instead of replacing all of them."""
+    return BeforeValidator(lambda v: {**defaults, **v} if isinstance(v, dict) else v)
+
+
+class Settings(BaseSettings):
+    """Where runs go and what this machine or lab has. Made by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    backend: Literal["local", "docker", "kubernetes"] = Field(
+        default="local", description="Where sandboxes run; this version has `local`."
+    )
+    runs: Annotated[str, AfterValidator(_runs)] = Field(
+        default="runs", description="Directory of the records, relative to the working directory."
+    )
+    state_dir: Annotated[Path, AfterValidator(_host_directory)] = Field(
+        default_factory=lambda: platformdirs.user_state_path("runner"),
+        description="Directory of what runs need while they go on; the user's state directory "
+        "if left out.",
+    )
+    volumes: Annotated[
+        dict[str, Annotated[Path, AfterValidator(_host_directory)]], AfterValidator(_volumes)
+    ] = Field(default={}, description="Directories of this machine by the name experiments use.")
+    prices: Annotated[dict[str, Price], _over(PRICES)] = Field(
+        default=dict(PRICES),
+        description="Dollars per million tokens by the beginning of a model's name: `input`, "
+        "`output`, `cache_read`, `cache_write`. What is given joins the list prices of Claude.",
+    )
+    gpu_classes: Annotated[dict[str, tuple[str, ...]], _over(GPU_CLASSES)] = Field(
+        default=dict(GPU_CLASSES),
+        description="GPU products of each class, as node labels spell them. What is given joins "
+        "the defaults.",
+    )
+    images: tuple[Image, ...] = Field(
+        default=(),
+        description="Catalogue of prebuilt images, for the docker and kubernetes backends: "
+        "`name`, `image`, `packages`, `gpu`.",
+    )
+    deadlines: Deadlines = Field(
+        default=Deadlines(),
+        description="`prepare` (cloning and installing) and `start` (to the kernel).",
+    )
+    gpu_hour_usd: float | None = Field(
+        default=None, ge=0, description="What an hour of one GPU costs the lab, in dollars."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order of the module's docstring: .env and mounted secrets are no sources."""
+        del dotenv_settings, file_secret_settings
+        path = settings_file()
+        data = read_toml(path, "settings file") if path else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, data)
+
+    def price(self, model: str) -> Price | None:
+        """The price of a model: that of the longest beginning of its name; None if unknown."""
+        return self.prices.get(
+            max((p for p in self.prices if _begins(model, p)), key=len, default="")
+        )
+
+
+def _begins(model: str, prefix: str) -> bool:
+    """Whether `prefix` is `model` up to a whole part: `claude-opus-5` is not `…-opus-51`."""
+    return re.match(re.escape(prefix) + r"(?![A-Za-z0-9])", model) is not None
+
+
+def settings_file() -> Path | None:
+    """The TOML file the settings are read from; None if there is none."""
+    if named := os.environ.get(FILE_VARIABLE):
+        return Path(named)
+    usual = (Path("runner.toml"), platformdirs.user_config_path("runner") / "settings.toml")
+    return next((path for path in usual if path.is_file()), None)
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings in force; `given` wins over every other source.
+
+    Raises ConfigError, which names the file, variable or option that is wrong, and
+    UsageError where `RUNNER_SETTINGS` names no file.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        variables = {
+            name.removeprefix(_PREFIX).lower().replace("__", "."): "environment, as RUNNER_…"
+            for name in os.environ
+            if name.startswith(_PREFIX)
+        }
+        labels = {**variables, **dict.fromkeys(given, "command line")}
+        file = str(settings_file() or "settings")
+        raise config_error(error, Settings, file, labels) from error
+    except SettingsError as error:
+        raise ConfigError(
+            file="environment",
+            key=f"{_PREFIX}…",
+            expected="JSON in a variable that is a table or list",
+            found=str(error),
+        ) from error
