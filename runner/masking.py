@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -18,13 +18,14 @@ class Mask:
     def __init__(self, values: Iterable[str]) -> None:
         spelled = {
             spelling
-            for value in values
+            for given in values
+            for value in (given, given.strip())
             if len(value) >= SHORTEST
             for spelling in (
                 value,
                 repr(value)[1:-1],
                 json.dumps(value)[1:-1],
-                quote(value, safe=""),
+                quote(value, safe="", errors="replace"),
             )
         }
         self._spellings = sorted(spelled, key=len, reverse=True)
@@ -32,12 +33,17 @@ class Mask:
     def __repr__(self) -> str:
         return f"Mask(<{len(self._spellings)} spellings>)"
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to mask."""
+        return bool(self._spellings)
+
     def __call__(self, text: str) -> str:
-        """The text with every known value replaced."""
-        for spelling in self._spellings:
-            if spelling in text:
-                text = text.replace(spelling, MASK)
-        return text
+        """The text with every known value replaced; values that overlap are one."""
+        parts, at = [], 0
+        for start, end in self._places(text):
+            parts += [text[at:start], MASK]
+            at = end
+        return "".join([*parts, text[at:]]) if parts else text
 
     def tree(self, value: Any) -> Any:
         """A JSON value with every string in it masked, keys too."""
@@ -53,7 +59,37 @@ class Mask:
 
     def stream(self) -> StreamMask:
         """A masker for text that comes in pieces."""
-        return StreamMask(self, self._spellings)
+        return StreamMask(self)
+
+    def open_end(self, text: str) -> int:
+        """Where the end of the text begins that more text may turn into a value, or its length."""
+        cut = min(
+            (len(text) - _overlap(text, spelling) for spelling in self._spellings),
+            default=len(text),
+        )
+        for start, end in self._places(text):
+            if start < cut < end:
+                return start
+        return cut
+
+    def _places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where known values are in the text, in order, those that overlap joined."""
+        found = []
+        for spelling in self._spellings:
+            start = text.find(spelling)
+            while start >= 0:
+                found.append((start, start + len(spelling)))
+                start = text.find(spelling, start + 1)
+        if not found:
+            return
+        found.sort()
+        first, last = found[0]
+        for start, end in found:
+            if start >= last:
+                yield first, last
+                first = start
+            last = max(last, end)
+        yield first, last
 
 
 class StreamMask:
@@ -63,21 +99,21 @@ class StreamMask:
     the next piece, or `flush`.
     """
 
-    def __init__(self, mask: Mask, spellings: list[str]) -> None:
-        self._mask, self._spellings = mask, spellings
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
         self._held = ""
 
     def feed(self, text: str) -> str:
         """What may be shown of the text so far."""
-        text = self._mask(self._held + text)
-        keep = max((_overlap(text, spelling) for spelling in self._spellings), default=0)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        text = self._held + text
+        cut = self._mask.open_end(text)
+        self._held = text[cut:]
+        return self._mask(text[:cut])
 
     def flush(self) -> str:
         """What was held back, when nothing more comes."""
         held, self._held = self._held, ""
-        return held
+        return self._mask(held)
 
     @property
     def holds(self) -> bool:

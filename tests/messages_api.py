@@ -27,7 +27,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -173,8 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.server.requests.append(Request(headers, body))
         if self.path != "/v1/messages":
             return self._error(404, f"no {self.path} here")
-        if not headers.get("x-api-key") or not headers.get("anthropic-version"):
-            return self._error(401, "x-api-key and anthropic-version headers are required")
+        # The SDK sends the key as a bearer token since 2.x; curl users send x-api-key.
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if not (headers.get("x-api-key") or bearer) or "anthropic-version" not in headers:
+            return self._error(401, "an API key and the header anthropic-version are required")
         if words := complaint(body):
             return self._error(400, words)
         reply = next(self.server.replies, None)
@@ -203,15 +205,14 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.get("cut") == "broken":
             self.close_connection = True
         else:
-            self.wfile.write(b"0\r\n\r\n")
+            self._chunk(b"")
 
     def _event(self, event: Mapping[str, Any]) -> None:
-        data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
-        try:
+        self._chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+
+    def _chunk(self, data: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client may have gone
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            self.wfile.flush()
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
 
     def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         error = {"type": TYPES.get(status, "api_error"), "message": message}

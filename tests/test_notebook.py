@@ -302,6 +302,25 @@ def test_many_outputs_keep_the_first_and_the_last() -> None:
     assert journal.notebook.cells["a"].outputs == outputs
 
 
+def test_large_outputs_keep_the_first_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.notebook.cell.SIZE_CAP", 10_000)
+    journal = Journal()
+    journal.run("a")
+    for number in range(20):
+        data = {"text/plain": f"{number} {'x' * 1000}"}
+        journal.message("a", "display_data", data=data, metadata={})
+        parsed(journal.notebook)
+    outputs = journal.notebook.cells["a"].outputs
+    shown = [o["data"]["text/plain"].split()[0] if "data" in o else o["text"] for o in outputs]
+    assert shown[:2] == ["0", "1"]
+    assert shown[-1] == "19"
+    assert sum("outputs left out" in text for text in shown) == 1
+    assert 8 <= len(shown) <= 11
+    journal.message("a", "clear_output", wait=False)
+    journal.out("a", "fresh")
+    assert texts(journal) == ["fresh"]
+
+
 def test_what_cannot_be_written_is_mended() -> None:
     deep: Any = 1
     for _ in range(500):

@@ -90,7 +90,7 @@ def test_a_reply_is_plain_blocks_and_goes_back_as_it_is(play, heard):
 def test_a_request_has_the_key_tools_and_two_cache_breakpoints(play):
     _, server = play({"text": "Yes."})
     (request,) = server.requests
-    assert request.headers["x-api-key"] == KEY
+    assert request.headers["authorization"] == f"Bearer {KEY}"
     mark = {"cache_control": {"type": "ephemeral"}}
     assert request.body == {
         "model": "model-1",
@@ -272,10 +272,12 @@ def test_the_server_runs_as_a_process(heard, tmp_path):
     script.write_text('[{"text": "From afar."}]')
     command = [sys.executable, str(Path(__file__).with_name("messages_api.py")), "--script", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        provider = Anthropic("m", KEY, base_url=process.stdout.readline().strip())
-        assert heard.ask(provider).content[0]["text"] == "From afar."
-        provider.close()
-        process.terminate()
+        try:
+            provider = Anthropic("m", KEY, base_url=process.stdout.readline().strip())
+            assert heard.ask(provider).content[0]["text"] == "From afar."
+            provider.close()
+        finally:
+            process.terminate()
 
 
 # --- scripted ---

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-_SCP = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[A-Za-z0-9][\w.-]*):(?P<path>[\w~/][\w./~+-]*)")
-_GITHUB = re.compile(r"[A-Za-z0-9][\w-]*/[\w.][\w.-]*")
-_REPO_NAME = re.compile(r"[\w.][\w.-]*")
+_SCP = re.compile(
+    r"(?P<user>\w[\w.-]*)@(?P<host>[A-Za-z0-9][\w.-]*):(?P<path>[\w~/][\w./~+-]*)", re.ASCII
+)
+_GITHUB = re.compile(r"[A-Za-z0-9][\w-]*/[\w.][\w.-]*", re.ASCII)
+_REPO_NAME = re.compile(r"[\w.][\w.-]*", re.ASCII)
 _REF_NEVER = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock$|/$|\.$|^/|^\.|/\.")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -81,8 +83,8 @@ def ref_problem(ref: str) -> str:
 
 def requirement_problem(text: str) -> str:
     """Why uv must not be given this as a package, or ""; whether it exists is uv's to say."""
-    if text.startswith("-"):
-        return "it starts with `-`, so uv would take it for an option"
+    if re.search(r"(^|\s)-", text):
+        return "a part of it starts with `-`, so uv would take that for an option"
     if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
         return "it is empty or has line breaks in it"
     if re.search(r"://[^/\s]*@", text) and not re.search(r"git\+ssh://[\w.-]+@[^:@/]+/", text):

@@ -124,16 +124,16 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Every key of the top level and its tables, with the name of its table."""
     for name, field in model.model_fields.items():
         yield "the top level, above the first [table]", name
-        inner = _model_in(field.annotation)
-        if inner and field.annotation is inner:
-            yield from ((f"[{name}]", key) for key in inner.model_fields)
+        table = field.annotation
+        if isinstance(table, type) and issubclass(table, BaseModel):
+            yield from ((f"[{name}]", key) for key in table.model_fields)
 
 
 def _model_at(model: type[BaseModel] | None, location: Location) -> type[BaseModel] | None:
-    for part in location:
-        if model is not None and isinstance(part, str) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation)
-    return model
+    if not location or model is None:
+        return model
+    field = model.model_fields.get(str(location[0]))  # an index of a list stays at its model
+    return _model_at(_model_in(field.annotation) if field else model, location[1:])
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,11 +12,13 @@ from runner.config.refuse import refuse
 
 _DURATION = re.compile(
     r"(?:(?P<d>\d+(?:\.\d+)?)d)?\s*(?:(?P<h>\d+(?:\.\d+)?)h)?\s*"
-    r"(?:(?P<m>\d+(?:\.\d+)?)m)?\s*(?:(?P<s>\d+(?:\.\d+)?)s)?"
+    r"(?:(?P<m>\d+(?:\.\d+)?)m)?\s*(?:(?P<s>\d+(?:\.\d+)?)s)?",
+    re.ASCII,
 )
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 366 * 86400
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(n|u|m|k|[KMGTPE]i?|[eE][+-]?\d{1,2})?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(n|u|m|k|[KMGTPE]i?|[eE][+-]?\d{1,2})?", re.ASCII)
 _UNITS = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -31,16 +32,16 @@ _MEBIBYTE = 1024**2
 
 def seconds(value: Any) -> float:
     """Seconds out of a number of seconds, or of text such as `"2h"`, `"90m"`, `"1h30m"`."""
+    total: float = 0
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value) and value > 0:
-            return float(value)
-    elif isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        parts = match.groupdict() if match else {}
-        total = sum(float(n) * _SECONDS[unit] for unit, n in parts.items() if n)
-        if 0 < total < math.inf:
-            return total
-    raise refuse('a duration above 0: seconds (7200), or text like "2h", "90m", "1h30m", "2d"')
+        total = value
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        total = sum(float(n) * _SECONDS[unit] for unit, n in match.groupdict().items() if n)
+    if 0 < total <= _LONGEST:
+        return float(total)
+    raise refuse(
+        'a duration above 0 and up to a year: seconds (7200), or text like "2h", "1h30m", "2d"'
+    )
 
 
 def amount(text: str) -> Decimal:

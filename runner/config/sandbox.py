@@ -75,7 +75,7 @@ def _system_package(text: str) -> str:
 
 
 def _python_version(text: str) -> str:
-    match = re.fullmatch(r"3\.(\d{1,2})(\.\d{1,2})?", text)
+    match = re.fullmatch(r"3\.([0-9]{1,2})(\.[0-9]{1,2})?", text)
     if match is None or int(match[1]) < 10:
         raise refuse('a version of Python from "3.10" on, such as "3.12" or "3.12.4"')
     return text

@@ -1,0 +1,39 @@
+"""The record of a run: what happened, written from outside the sandbox.
+
+    chain.py    append-only files chained by hash: journal.jsonl, transcript.jsonl
+    run.py      transcript lines → run.json (pure)
+    store.py    Record: one run's directory; finding runs; rebuilding
+    files.py    whole files or none, never outside the record
+    follow.py   the lines as they come
+    verify.py   was it altered
+
+docs/record.md has the formats.
+"""
+
+from runner.record.chain import ChainedLog, ChainReport, check_chain, read_lines
+from runner.record.follow import follow
+from runner.record.run import ENDED, RunFold, RunState, fold, to_json
+from runner.record.store import Record, find, now, rebuild, runs
+from runner.record.verify import Finding, OutputReport, VerifyReport, verify
+
+__all__ = [
+    "ENDED",
+    "ChainReport",
+    "ChainedLog",
+    "Finding",
+    "OutputReport",
+    "Record",
+    "RunFold",
+    "RunState",
+    "VerifyReport",
+    "check_chain",
+    "find",
+    "fold",
+    "follow",
+    "now",
+    "read_lines",
+    "rebuild",
+    "runs",
+    "to_json",
+    "verify",
+]

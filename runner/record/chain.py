@@ -21,7 +21,11 @@ from runner.errors import InfrastructureError, RecordError
 NO_LINE = "0" * 64
 """The head of a chain without lines."""
 
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
+_FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit on a file's size is reached",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class ChainReport:
 
 
 def masked(value: Any, mask: Callable[[str], str]) -> Any:
-    """The value as JSON data, `mask` applied to every string and key in it."""
+    """Make the value JSON data, `mask` applied to every string and key in it."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, Mapping):
@@ -57,7 +61,7 @@ def masked(value: Any, mask: Callable[[str], str]) -> Any:
 
 
 def disk_error(path: Path, error: OSError) -> InfrastructureError:
-    """The error of a write, in words."""
+    """Put the error of a write into words."""
     if error.errno in _FULL:
         return InfrastructureError(
             f"{path}: {_FULL[error.errno]}; what was written before is whole",

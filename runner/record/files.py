@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runner.errors import RecordError
@@ -74,7 +74,7 @@ def _folder(root: Path, folders: list[str]) -> Iterator[int]:
             try:
                 inner = os.open(name, _DIRECTORY, dir_fd=fd)
             except FileNotFoundError:
-                os.mkdir(name, dir_fd=fd)  # noqa: PTH102 - pathlib knows no dir_fd
+                os.mkdir(name, dir_fd=fd)
                 inner = os.open(name, _DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = inner
@@ -95,17 +95,15 @@ def _put(folder: int, name: str, pieces: Iterable[bytes]) -> tuple[int, str]:
                 file.write(piece)
         os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        try:
-            os.unlink(unfinished, dir_fd=folder)  # noqa: PTH108 - pathlib knows no dir_fd
-        except OSError:
-            pass
+        with suppress(OSError):
+            os.unlink(unfinished, dir_fd=folder)
         raise
     return size, digest.hexdigest()
 
 
 def _refuse_symlink(folder: int, name: str) -> None:
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode  # noqa: PTH116
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     if stat.S_ISLNK(mode):

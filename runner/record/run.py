@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from runner.errors import RecordError
 from runner.record.chain import NO_LINE
 
 TOKENS = (
@@ -68,7 +69,7 @@ class RunState:
 
 
 def fold(lines: Iterable[Mapping[str, Any]]) -> RunState:
-    """What these transcript lines amount to."""
+    """Say what these transcript lines amount to."""
     run = RunFold()
     for line in lines:
         run.apply(line)
@@ -76,7 +77,7 @@ def fold(lines: Iterable[Mapping[str, Any]]) -> RunState:
 
 
 def to_json(state: RunState) -> str:
-    """The text of run.json."""
+    """Write the text of run.json."""
     return json.dumps(asdict(state), indent=2) + "\n"
 
 
@@ -102,11 +103,17 @@ class RunFold:
         return self._now
 
     def apply(self, line: Mapping[str, Any]) -> None:
-        """Take one more line of the transcript."""
+        """Take one more line of the transcript; RecordError where it is malformed."""
         self._lines += 1
         step = getattr(self, f"_on_{line.get('type')}", None)
-        if step:
+        if step is None:
+            return
+        try:
             self._now = RunState(**(self._now.__dict__ | step(line)))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"transcript line {self._lines}: is no line of type {line.get('type')}: {error!r}"
+            ) from error
 
     def _on_run(self, line: Mapping[str, Any]) -> dict[str, Any]:
         plan = line.get("plan") or {}

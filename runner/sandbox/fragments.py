@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 TEXT_SHOWN = 20_000  # characters of one text; more is behind a button
 OUTPUTS_SHOWN = 100  # outputs of one cell; more are behind a button
-COLOURED = 50_000  # characters of a source that are still coloured: pygments is slow
+COLOURED = 10_000  # characters of a source that is still coloured: pygments takes 8 µs each
+RENDERED = 50_000  # characters of Markdown that is still rendered
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _FRAMES = ("image/svg+xml", "text/html")
 _LINK = re.compile(r"(?i)https?://|mailto:")
@@ -106,6 +107,8 @@ def highlighted(source: str) -> str:
 @lru_cache(maxsize=256)
 def markdown(source: str) -> str:
     """Render Markdown: raw HTML escaped, links only to the web and to mail."""
+    if len(source) > RENDERED:
+        return f'<pre class="result">{escape(source)}</pre>'
     return f'<div class="markdown">{_markdown(source)}</div>'
 
 
@@ -220,7 +223,7 @@ def _frame(address: str, mime: str, data: str) -> str:
         title = "HTML"
     else:
         said = re.search(r"<svg[^>]*?\sheight=[\"']([0-9]{1,4})(?:\.[0-9]*)?(pt)?", data)
-        height = 20 + round(int(said[1]) * (4 / 3 if said[2] else 1)) if said else 300
+        height = 24 + round(int(said[1]) * (4 / 3 if said[2] else 1)) if said else 300
         title = "SVG"
     note = '<p class="note">Scripts of this output do not run here.</p>'
     return (
@@ -231,7 +234,8 @@ def _frame(address: str, mime: str, data: str) -> str:
 
 _FRAME_HEAD = """<!doctype html><meta charset="utf-8"><style>
 body { margin: 8px; font: 13px/1.4 system-ui, sans-serif; color: #1b1f24; background: #fff }
-table { border-collapse: collapse } svg, img { max-width: 100%; height: auto }
-th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #e3e6ea }
+svg, img { display: block; max-width: 100%; height: auto }
+table { border: 0; border-collapse: collapse }
+th, td { padding: 3px 10px; text-align: right; border: 0; border-bottom: 1px solid #e3e6ea }
 </style>
 """

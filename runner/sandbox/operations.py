@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -86,7 +88,32 @@ def digest(request: Any) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass
+class Lines:
+    """Numbers of an operation's journal lines, as runs: they mostly follow each other."""
+
+    def __init__(self) -> None:
+        self._firsts, self._lasts = array("Q"), array("Q")
+
+    @property
+    def last(self) -> int:
+        """The last line's number, 0 if there is none."""
+        return self._lasts[-1] if self._lasts else 0
+
+    def add(self, number: int) -> None:
+        """One more, the highest so far."""
+        if self._lasts and self._lasts[-1] == number - 1:
+            self._lasts[-1] = number
+        else:
+            self._firsts.append(number)
+            self._lasts.append(number)
+
+    def after(self, number: int) -> Iterator[tuple[int, int]]:
+        """Runs of lines (first, last) after a number."""
+        for place in range(bisect_right(self._lasts, number), len(self._lasts)):
+            yield max(self._firsts[place], number + 1), self._lasts[place]
+
+
+@dataclass(eq=False)
 class Operation:
     """One thing that was asked for, and how far it is."""
 
@@ -101,15 +128,12 @@ class Operation:
     hidden: bool = False
     execution_count: int | None = None
     exit: int | None = None
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-    """nbformat outputs; long streams are capped, the journal has them whole."""
-    result: dict[str, Any] = field(default_factory=dict)
+    diff: str = ""
     queued: str = ""
     started: str | None = None
     ended: str | None = None
     interrupting: bool = False
-    lines: array[int] = field(default_factory=lambda: array("Q"))
-    """Numbers of its journal lines."""
+    lines: Lines = field(default_factory=Lines)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -129,7 +153,7 @@ class Operation:
             "cell": self.cell,
             "execution_count": self.execution_count,
             "exit": self.exit,
-            "result": self.result,
+            "result": {"diff": self.diff} if self.diff else {},
             "queued": self.queued,
             "started": self.started,
             "ended": self.ended,

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,6 +57,14 @@ class Result:
     started: str | None = None
     ended: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def elapsed_s(self) -> float | None:
+        """Seconds it has run, or ran; None if it has not started."""
+        if self.started is None:
+            return None
+        end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
+        return (end - datetime.fromisoformat(self.started)).total_seconds()
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import random
 import struct
 import time
@@ -17,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(180)]
-DEADLINE = 20.0  # seconds
+DEADLINE = 30.0  # seconds
 
 
 def insert(cell: str, source: str = "1 + 1", cell_type: str = "code", index: int | None = None):
@@ -76,8 +77,12 @@ def wait(browser: Chrome, condition: Any) -> Any:
     return WebDriverWait(browser, DEADLINE, poll_frequency=0.05).until(condition)
 
 
+def text_of(browser: Chrome, where: str = "main") -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", where)
+
+
 def wait_for_text(browser: Chrome, text: str, where: str = "main") -> None:
-    wait(browser, lambda b: text in b.find_element(By.CSS_SELECTOR, where).text)
+    wait(browser, lambda b: text in text_of(b, where))
 
 
 def enter(browser: Chrome, page: Any) -> None:
@@ -177,7 +182,7 @@ def test_a_long_text_is_shortened_until_asked_for(page, browser) -> None:
     page.feed(*ran("a", "noise()", stream("a", lines)))
     enter(browser, page)
     wait_for_text(browser, "line 7999")
-    assert "line 4000\n" not in browser.find_element(By.TAG_NAME, "main").text
+    assert "line 4000\n" not in text_of(browser)
     browser.execute_script("document.querySelector('button.more').click()")
     wait_for_text(browser, "line 4000\n")
 
@@ -216,18 +221,19 @@ def test_it_follows_only_while_the_reader_is_at_the_end(page, browser) -> None:
     wait_for_text(browser, "Following", "#follow")
 
 
-def test_a_thousand_cells_and_50_mb_stay_smooth(page, browser, record_property) -> None:
+def test_a_thousand_cells_and_50_mb_stay_smooth(page, browser) -> None:
     big = picture(200, 116)
     for n in range(1_000):
         outputs = [stream(f"c{n}", f"{n}: " + "x" * 76 + "\n") for _ in range(100)]
         if n % 2:
             outputs.append(display(f"c{n}", image_png=big))
         page.feed(*ran(f"c{n}", f"# {n}\nwork({n})", *outputs, count=n + 1))
-    assert (size := len(page.notebook.render())) > 50_000_000
+    size = len(page.notebook.render())
+    assert size > 50_000_000
 
     began = time.monotonic()
     enter(browser, page)
-    wait_for_text(browser, "work(999)")
+    wait_for_text(browser, "work(999)", "#cell-c999")
     opened = time.monotonic() - began
     nodes = browser.execute_script("return document.querySelectorAll('*').length")
     filled = "return document.querySelectorAll('.source > *').length"
@@ -235,7 +241,7 @@ def test_a_thousand_cells_and_50_mb_stay_smooth(page, browser, record_property) 
 
     began = time.monotonic()
     browser.execute_script("scrollTo(0, 0)")
-    wait_for_text(browser, "work(0)")
+    wait_for_text(browser, "work(0)", "#cell-c0")
     top = time.monotonic() - began
     seen = browser.execute_async_script("""
         const [done] = arguments;
@@ -250,12 +256,12 @@ def test_a_thousand_cells_and_50_mb_stay_smooth(page, browser, record_property) 
           else done([gaps.length, Math.max(...gaps), gaps.reduce((a, b) => a + b) / gaps.length]);
         })(last);
     """)
-    wait_for_text(browser, "work(999)")
+    wait_for_text(browser, "work(999)", "#cell-c999")
     wait(browser, lambda b: b.execute_script(filled) < 60)
-    record_property(
-        "figures",
-        f"{size / 1e6:.0f} MB: opened {opened:.2f} s, {nodes} nodes, to the top {top:.2f} s, "
-        f"scrolled in {seen[0]} frames, mean {seen[2]:.0f} ms, worst {seen[1]:.0f} ms",
+    logging.getLogger(__name__).info(
+        "%.0f MB: opened %.2f s, %d nodes, to the top %.2f s; scrolled down in %d frames, "
+        "mean %.0f ms, worst %.0f ms",
+        *(size / 1e6, opened, nodes, top, seen[0], seen[2], seen[1]),
     )
     assert opened < 10
     assert top < 10

@@ -9,6 +9,7 @@ import pandas as pd
 from reader import Reader
 from stats import paired_sign_flip
 from toy import Checkpoint
+from toy import tokens as tokenise
 
 SEED = int(os.environ.get("SEED", "0"))
 outputs = Path("outputs")

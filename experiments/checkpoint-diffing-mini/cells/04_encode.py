@@ -1,4 +1,4 @@
-encoded = [reader.encode(text) for text in responses.response]
+encoded = reader.encode(list(responses.response))
 per_token = np.concatenate([activations for _, activations in encoded])
 tokens = pd.DataFrame(
     [(document, word) for document, (words, _) in enumerate(encoded) for word in words],

@@ -17,13 +17,13 @@ findings = [
 ]
 (outputs / "findings.json").write_text(json.dumps({"findings": findings}, indent=2) + "\n")
 
+fire = int((diff.frequency_a + diff.frequency_b > 0).sum())
 lines = [
     "# What changed from checkpoint A to checkpoint B",
     "",
-    f"{len(prompts)} prompts over {prompts.topic.nunique()} topics, one response from each side "
-    f"(seed {SEED}). Of {len(diff)} features, {(diff.frequency_a + diff.frequency_b > 0).sum()} "
-    f"fire in any response and {len(changed)} changed (paired sign-flip permutation test, "
-    f"family-wise error {ALPHA}).",
+    f"{len(prompts)} prompts over {prompts.topic.nunique()} topics, two responses of each side "
+    f"to each (seed {SEED}). Of {len(diff)} features, {fire} fire in any response and "
+    f"{len(changed)} changed (paired sign-flip permutation test, family-wise error {ALPHA:g}).",
     "",
 ]
 if not findings:

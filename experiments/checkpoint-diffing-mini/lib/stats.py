@@ -4,7 +4,7 @@ import numpy as np
 
 
 def paired_sign_flip(
-    a: np.ndarray, b: np.ndarray, seed: int, permutations: int = 9_999
+    a: np.ndarray, b: np.ndarray, seed: int, permutations: int = 19_999
 ) -> tuple[np.ndarray, np.ndarray]:
     """Test which columns differ between paired rows of `a` and `b`.
 

@@ -23,7 +23,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from runner.agent.providers.base import NO_USAGE, Block, Message, ProviderRefused, Reply
@@ -39,7 +40,7 @@ _HINTS = {
     403: "check what the API key may use",
     404: "check the name of the model and base_url",
 }
-_backoff = wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
+_backoff = wait_exponential(multiplier=0.5, max=30.0) + wait_random(0.0, 0.5)
 
 
 class Anthropic:
@@ -158,9 +159,11 @@ class Anthropic:
         status, headers = error.status_code, error.response.headers
         words = self._masked(error.api_message or str(error))
         reason = f"{error.type or 'error'}: {words}"
-        if status != 200:
+        if status == 200:  # an `error` event within the stream
+            transient = error.type in _TRANSIENT
+        else:
             reason = f"{status} {reason}"
-        transient = status in (408, 409, 429) or status >= 500 or error.type in _TRANSIENT
+            transient = status in (408, 409, 429) or status >= 500
         transient = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), transient)
         if transient:
             return _Again(reason, retry_after_s(headers))
@@ -172,7 +175,7 @@ class Anthropic:
         return words.replace(self._key, "***")[:1_000]
 
 
-class _Again(Exception):  # noqa: N818
+class _Again(Exception):
     """An attempt failed in a way that another one may not; `delay_s` is the server's wish."""
 
     def __init__(self, reason: str, delay_s: float | None = None) -> None:

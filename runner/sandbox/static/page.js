@@ -181,17 +181,18 @@ function head() {
   write($("running"), running && !lost ? `cell ${place} running ${duration(running.seconds())}` : "");
   document.title = (running && !lost ? "● " : "") + known.name;
   $("notice").hidden = !lost && cells.size > 0;
-  write($("notice"), notice());
+  const [words, command] = notice();
+  write($("words"), words);
+  write($("command"), command && `runner ${command} ${known.run}`);
 }
 
 function notice() {
-  if (!lost) return "No cells yet.";
-  if (known.refused) return `This page is no longer let in. Open it anew: runner open ${known.run}`;
+  if (!lost) return ["No cells yet."];
+  if (known.refused) return ["This page is no longer let in. Open it anew:", "open"];
   const since = Date.now() - lost;
   const words = `Disconnected, trying again (${duration(since / 1000)}).`;
-  if (since < GONE) return words;
-  return `${words} If the server is gone for good, nothing is lost: the record has everything. `
-    + `To get it: runner fetch ${known.run}`;
+  if (since < GONE) return [words];
+  return [`${words} If the server is gone for good, the record has everything:`, "fetch"];
 }
 
 function follow() {

@@ -1,0 +1,26 @@
+"""What an agent's process is told when it starts: one JSON file, no secret in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class AgentOptions(BaseModel):
+    """One run's agent. The plan is in the record; the LLM's key is in the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record: Path
+    url: str
+    """Where the sandbox server answers, or will."""
+    token_file: Path
+    cancel: Path
+    """There when a SIGTERM means that the run was cancelled, with the words."""
+    phases: Path | None = None
+    """Where the sandbox's start is written down, if the agent can see it."""
+    sandbox_lock: Path | None = None
+    """Held while the sandbox lives, if the agent can see it."""
+    reason: str = "started"
+    """Why this attempt was begun."""

@@ -1,0 +1,147 @@
+"""Writes docs/fields.md and docs/settings.md from the code: `python -m runner.docs_tables`."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from runner.config.experiment import Experiment
+from runner.config.files import Copied
+from runner.config.parts import ModelConfig, RepoConfig, VolumeConfig
+from runner.config.quantities import Cpu, Size
+from runner.config.support import LOCAL
+from runner.settings import Deadlines, Image, Price, Settings
+
+_DURATIONS = ("timeout", "idle_timeout", "prepare", "start")
+_KINDS = {**dict.fromkeys(_DURATIONS, "duration"), "gpu": "text or list of text"}
+
+_FIELDS = """# Fields of an experiment
+
+Made from the code by `python -m runner.docs_tables`.
+
+An experiment is a TOML file. A key that is not here is refused with the nearest one that is.
+A field takes effect as the last column says, or the run is refused with the reason; a field
+that is left out is never refused. A *duration* is a number of seconds or text such as `"90m"`,
+`"2h"` or `"1h30m"`; a *quantity* is written as Kubernetes writes it: `"16Gi"`, `"500m"`.
+Paths are relative to the file; in the sandbox they are relative to `/workspace`.
+"""
+
+_SETTINGS = """# Settings
+
+Made from the code by `python -m runner.docs_tables`.
+
+First wins: an option of the command line; an environment variable `RUNNER_` and the key in
+upper case (`RUNNER_BACKEND=local`, nested: `RUNNER_DEADLINES__START=5m`); the TOML file; the
+default. The file is the one that `RUNNER_SETTINGS` names, else `runner.toml` in the working
+directory, else `settings.toml` in the user's configuration directory. An unknown key in the
+file is refused with the nearest one that is known.
+"""
+
+
+def fields_page() -> str:
+    """The page about every field of an experiment."""
+    header = ("Key", "Type", "Default", "What it is", "On `local`")
+    parts = [_FIELDS]
+    tables = {"Top level": "", "[sandbox]": "sandbox", "[workspace]": "workspace"}
+    for title, table in {**tables, "[agent]": "agent"}.items():
+        model = Experiment.model_fields[table].annotation if table else Experiment
+        rows: list[tuple[str, ...]] = []
+        for name, field in _fields(model):
+            row = LOCAL.get(f"{table}.{name}" if table else name)
+            if row:
+                rows.append((*_cells(name, field), row.effect))
+        parts.append(_section(title, header, rows))
+    for title, model in (
+        ("An entry of sandbox.repos", RepoConfig),
+        ("An entry of sandbox.volumes", VolumeConfig),
+        ("An entry of sandbox.local_files or sandbox.local_dirs", Copied),
+        ("An entry of sandbox.models", ModelConfig),
+    ):
+        parts.append(_section(title, header[:4], [_cells(n, f) for n, f in _fields(model)]))
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """The page about every setting."""
+    header = ("Key", "Type", "Default", "What it is")
+    parts = [_SETTINGS]
+    for title, model in (
+        ("Keys", Settings),
+        ("[deadlines]", Deadlines),
+        ("An entry of prices", Price),
+        ("An entry of images", Image),
+    ):
+        parts.append(_section(title, header, [_cells(n, f) for n, f in _fields(model)]))
+    return "\n".join(parts)
+
+
+def _fields(model: Any) -> Iterator[tuple[str, FieldInfo]]:
+    assert issubclass(model, BaseModel)  # noqa: S101
+    yield from model.model_fields.items()
+
+
+def _section(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    table = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+    return f"## {title}\n\n{table}\n"
+
+
+def _cells(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    kind = _KINDS.get(name) if field.annotation is not bool else None
+    kind = kind or _type(field.annotation)
+    return f"`{name}`", kind, _default(name, field), field.description or ""
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if field.default_factory is not None or value in (None, (), {}):
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"`{key}`" for key in value)
+    if isinstance(value, BaseModel):
+        return "as below"
+    if name in _DURATIONS:
+        return f'`"{value / 3600:g}h"`' if value >= 3600 else f'`"{value / 60:g}m"`'
+    if isinstance(value, Enum | str):
+        return f'`"{value}"`'
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(annotation: Any) -> str:
+    """A type in words that somebody who writes TOML knows."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(arg) for arg in inner if arg is not types.NoneType)
+    if origin is Literal:
+        return " or ".join(f'`"{arg}"`' for arg in inner)
+    if origin is tuple:
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"table of {_type(inner[1])}"
+    if hasattr(annotation, "__metadata__"):
+        return "quantity" if annotation in (Cpu, Size) else _type(inner[0])
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(f'`"{member.value}"`' for member in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    return {bool: "boolean", int: "integer", float: "number", Path: "path"}.get(annotation, "text")
+
+
+def main() -> None:
+    """Write both pages into docs/ beside the package."""
+    docs = Path(__file__).parent.parent / "docs"
+    docs.mkdir(exist_ok=True)
+    (docs / "fields.md").write_text(fields_page(), "utf-8")
+    (docs / "settings.md").write_text(settings_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The plan of a run: the experiment with everything resolved. Pure and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from runner import __version__
+from runner.config import Experiment
+from runner.config.parts import Table
+from runner.settings import Price, Settings
+
+
+class PinnedRepo(Table):
+    """A repository at one commit."""
+
+    url: str
+    name: str
+    ref: str | None
+    commit: str
+    install: bool
+
+
+class InputFile(Table):
+    """A file that goes into the workspace before the run; its bytes are kept by their SHA-256."""
+
+    path: str
+    sha256: str
+    bytes: int
+    mode: int
+
+
+class RunPlan(Table):
+    """Everything a run needs to be started, or repeated; names of secrets, never values.
+
+    It is the first line of the transcript, so `submit runs/ID` can repeat the
+    run exactly: commits, package pins, inputs and task are in it.
+    """
+
+    run_id: str
+    name: str
+    author: str
+    created: str
+    backend: str
+    experiment: Experiment
+    repos: tuple[PinnedRepo, ...] = ()
+    python: str = Field(description="Version or path of the kernel's Python.")
+    packages: tuple[str, ...] = ()
+    inputs: tuple[InputFile, ...] = ()
+    score: str | None = Field(default=None, description="SHA-256 of the score script.")
+    script: str | None = Field(default=None, description="SHA-256 of the scripted agent's steps.")
+    gpus: tuple[str, ...] = Field(default=(), description="UUIDs of the GPUs of this machine.")
+    price: Price | None = None
+    gpu_hour_usd: float | None = None
+    prepare_deadline_s: float
+    start_deadline_s: float
+    repeats: str | None = Field(default=None, description="The run that this one repeats.")
+    agent: bool = Field(default=True, description="False: a sandbox alone, driven by a script.")
+    versions: Mapping[str, str] = Field(default={"runner": __version__})
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of every secret that the run needs."""
+        return self.experiment.secrets if self.agent else self.experiment.sandbox.secrets
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in the transcript."""
+        return self.model_dump(mode="json")
+
+
+def make_plan(
+    experiment: Experiment,
+    settings: Settings,
+    *,
+    run_id: str,
+    author: str,
+    created: str,
+    commits: Sequence[str],
+    python: str,
+    packages: Sequence[str],
+    inputs: Sequence[InputFile],
+    score: str | None,
+    script: str | None,
+    gpus: Sequence[str],
+    agent: bool = True,
+) -> RunPlan:
+    """The plan out of the experiment, the settings, and what was looked up.
+
+    `commits` are those of the experiment's repos, in their order.
+    """
+    repos = tuple(
+        PinnedRepo(url=repo.url, name=repo.name, ref=repo.ref, commit=commit, install=repo.install)
+        for repo, commit in zip(experiment.sandbox.repos, commits, strict=True)
+    )
+    return RunPlan(
+        run_id=run_id,
+        name=experiment.name,
+        author=author,
+        created=created,
+        backend=settings.backend,
+        experiment=experiment,
+        repos=repos,
+        python=python,
+        packages=tuple(packages),
+        inputs=tuple(inputs),
+        score=score,
+        script=script,
+        gpus=tuple(gpus),
+        price=settings.price(experiment.agent.model) if experiment.agent.model else None,
+        gpu_hour_usd=settings.gpu_hour_usd,
+        prepare_deadline_s=settings.deadlines.prepare,
+        start_deadline_s=settings.deadlines.start,
+        agent=agent,
+    )

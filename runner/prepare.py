@@ -1,0 +1,82 @@
+"""What is done in a workspace before its sandbox server starts: clone, install, note what is there.
+
+Runs our own code only, never the experiment's, and with none of its secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+from runner import git, packages
+from runner.errors import InfrastructureError
+from runner.phases import PhaseLog
+from runner.plan import RunPlan
+
+OUTPUTS = "outputs"
+"""Where in the workspace the agent puts what is to be kept."""
+
+
+def clone(plan: RunPlan, workspace: Path, log: PhaseLog, end: float) -> None:
+    """Clone every repo at its pinned commit; one that is there already is left as it is."""
+    for repo in plan.repos:
+        if (workspace / repo.name / ".git").exists():
+            continue
+        with log.phase("cloning", f"{repo.url} at {repo.commit[:12]}"):
+            git.clone(repo.url, repo.commit, workspace / repo.name, _left(end, "clone"))
+
+
+def install(
+    plan: RunPlan, workspace: Path, venv: Path, log: PhaseLog, output: Path, end: float
+) -> Path:
+    """Make the kernel's virtual environment with the plan's pins; returns its Python."""
+    python = venv / "bin" / "python"
+    if python.exists():
+        return python
+    with log.phase("installing", f"{len(plan.packages)} packages"):
+        packages.make_venv(
+            venv, interpreter(plan.python), plan.packages, _left(end, "install"), output
+        )
+        for repo in plan.repos:
+            if repo.install:
+                packages.install_editable(
+                    str(python), workspace / repo.name, _left(end, "install"), output
+                )
+    return python
+
+
+def note_environment(python: Path, plan: RunPlan, path: Path) -> None:
+    """Write down which packages the kernel's Python has, for the record."""
+    freeze = packages.freeze(str(python))
+    path.write_text(json.dumps({"python": plan.python, "packages": list(freeze)}))
+
+
+def import_paths(plan: RunPlan, workspace: Path) -> tuple[Path, ...]:
+    """Where the kernel finds the repos' packages.
+
+    `import interp_embed` from a clone needs /workspace/interp_embed itself
+    on the path; with the workspace alone it is an empty namespace package.
+    """
+    paths: list[Path] = []
+    for repo in plan.repos:
+        clone = workspace / repo.name
+        paths += [clone / "src", clone] if (clone / "src").is_dir() else [clone]
+    return tuple(paths)
+
+
+def interpreter(version: str) -> str:
+    """The Python of this version: the runner's own if it is that, else one that uv finds."""
+    return sys.executable if version == platform.python_version() else packages.find_python(version)
+
+
+def _left(end: float, what: str) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise InfrastructureError(
+            f"no time left to {what}: preparing took longer than it may",
+            hint="raise `deadlines.prepare` in the settings",
+        )
+    return left

@@ -1,0 +1,307 @@
+"""Record: the directory of one run."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from runner.errors import RecordError, RunnerError, RunNotFound
+from runner.notebook import Notebook
+from runner.record.chain import ChainedLog, disk_error, read_lines
+from runner.record.files import pieces_of, put, replace
+from runner.record.run import RunFold, RunState, fold, from_json, to_json
+
+SCHEMA = 1
+RENDER_EVERY_S = 2.0
+"""Seconds between two renderings of notebook.ipynb while the journal grows, at least."""
+
+Mask = Callable[[str], str]
+
+
+def now() -> str:
+    """Tell the time as a record writes it: ISO 8601 in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Record:
+    """One run's directory. Its methods may be called from several threads.
+
+    journal.jsonl and transcript.jsonl are the truth and only grow; run.json
+    and notebook.ipynb are renderings of them. One process writes: the holder
+    of the lock (`take_lock`).
+    """
+
+    def __init__(self, path: Path, *, write: bool, mask: Mask) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self._write = write
+        self._mask = mask
+        self._guard = threading.RLock()
+        self._render_after = 0.0  # of the monotonic clock
+        self._rendered = -1  # the notebook's version in the file
+
+    @classmethod
+    def create(
+        cls, root: Path, run_id: str, plan: Mapping[str, Any], mask: Mask = lambda text: text
+    ) -> Self:
+        """Make the directory and write the first line.
+
+        Raises RunnerError where the run exists, InfrastructureError when the
+        disk refuses; then nothing is left behind.
+        """
+        path = root / run_id
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except OSError as error:
+            if path.exists():
+                raise RunnerError(f"{path}: is there already; a run id is used once") from error
+            raise disk_error(path, error) from error
+        try:
+            for name in ("outputs", "inputs", "logs"):
+                (path / name).mkdir()
+            (path / ".lock").touch()
+            record = cls(path, write=True, mask=mask)
+            record.say("run", schema=SCHEMA, run_id=run_id, plan=plan)
+            record.render()
+        except BaseException as error:
+            shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise disk_error(path, error) from error
+            raise
+        return record
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False, mask: Mask = lambda text: text) -> Self:
+        """Open a run's directory; RecordError where it is none or of a newer schema."""
+        try:
+            first = next(read_lines(path / "transcript.jsonl"), ({}, 0))[0]
+        except OSError as error:
+            raise RecordError(
+                f"{path}: expected the record of a run: {error.strerror}: transcript.jsonl"
+            ) from error
+        if first.get("type") != "run":
+            raise RecordError(f"{path}/transcript.jsonl: expected a line of type run first")
+        if first.get("schema") != SCHEMA:
+            raise RecordError(
+                f"{path}: expected a record of schema {SCHEMA}, found {first.get('schema')!r}",
+                hint="a newer runner wrote it: use that one",
+            )
+        return cls(path, write=write, mask=mask)
+
+    @cached_property
+    def transcript(self) -> ChainedLog:
+        """The agent's messages and everything that happened to the run."""
+        return self._log("transcript.jsonl")
+
+    @cached_property
+    def journal(self) -> ChainedLog:
+        """The kernel's messages, as the sandbox server wrote them."""
+        return self._log("journal.jsonl")
+
+    def say(self, type: str, **fields: Any) -> None:  # noqa: A002 - it is the line's key
+        """Write one transcript line, down to the disk, and refresh run.json."""
+        with self._guard:
+            run = self._run
+            line = {"seq": self.transcript.lines + 1, "time": now(), "type": type, **fields}
+            run.apply(self.transcript.append(line, sync=True))
+            self._write_run()
+
+    def add_journal(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write journal lines, or none: notebook.ipynb follows where it is due.
+
+        It is due every `RENDER_EVERY_S`, or less often where rendering would
+        take more than a tenth of the time.
+        """
+        with self._guard:
+            notebook = self._notebook
+            for line in self.journal.extend(lines):
+                notebook.apply(line)
+            if notebook.version != self._rendered and time.monotonic() >= self._render_after:
+                self._write_notebook()
+
+    def render(self) -> None:
+        """Write notebook.ipynb and run.json now."""
+        with self._guard:
+            self._write_run()
+            self._write_notebook()
+
+    def state(self) -> RunState:
+        """Say what the transcript amounts to."""
+        with self._guard:
+            return self._run.state() if self._write else _folded(self.path)
+
+    def glance(self) -> RunState:
+        """Give the state as run.json has it, which is quick; `state` where there is none."""
+        try:
+            return from_json((self.path / "run.json").read_text())
+        except (OSError, ValueError, TypeError):
+            return self.state()
+
+    def add_output(self, path: str, source: Path | bytes | Iterable[bytes]) -> dict[str, Any]:
+        """Put a file into outputs/, whole or not at all; returns its item of an `outputs` line.
+
+        Raises RecordError where the path leads out of outputs/ or through a
+        symlink, or where `source` is no plain file. Sizes are the caller's to bound.
+        """
+        if isinstance(source, Path):
+            source = pieces_of(source)
+        pieces = [source] if isinstance(source, bytes) else source
+        size, sha256 = put(self.path / "outputs", path, pieces)
+        return {"path": path, "bytes": size, "sha256": sha256, "source": "pulled", "when": now()}
+
+    def add_input(self, data: bytes) -> str:
+        """Keep a file that the run was given; returns its SHA-256, by which it is found again."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        put(self.path / "inputs", sha256, [data])
+        return sha256
+
+    def input(self, sha256: str) -> bytes:
+        """Read a kept file; RecordError where it is missing or was altered."""
+        path = self.path / "inputs" / sha256
+        if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
+            raise RecordError(f"{self.path}/inputs: has no file {sha256!r}")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RecordError(f"{path}: its content is not what its name says; it was altered")
+        return data
+
+    def alive(self) -> bool:
+        """Whether somebody drives the run: holds the lock."""
+        try:
+            fd = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def take_lock(self, deadline_s: float = 5) -> int:
+        """Become the one who drives the run; returns an inheritable descriptor that holds it.
+
+        The lock lasts while any process has the descriptor open. Raises
+        RecordError where another still holds it after `deadline_s` seconds.
+        """
+        fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + deadline_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    os.close(fd)
+                    raise RecordError(
+                        f"{self.path}: another process drives this run",
+                        hint=f"`runner attach {self.path.name}` follows it",
+                    ) from error
+                time.sleep(0.05)
+            else:
+                os.set_inheritable(fd, True)
+                return fd
+
+    def close(self) -> None:
+        """Render a last time and close the files."""
+        with self._guard:
+            if self._write:
+                self.render()
+            for name in ("transcript", "journal"):
+                if log := self.__dict__.pop(name, None):
+                    log.close()
+
+    @cached_property
+    def _run(self) -> RunFold:
+        run = RunFold()
+        if self.transcript.lines:
+            for line, _ in read_lines(self.transcript.path):
+                run.apply(line)
+        return run
+
+    @cached_property
+    def _notebook(self) -> Notebook:
+        notebook = Notebook()
+        for line, _ in read_lines(self.journal.path):
+            notebook.apply(line)
+        return notebook
+
+    def _log(self, name: str) -> ChainedLog:
+        if not self._write:
+            raise RecordError(f"{self.path}: is open for reading only")
+        return ChainedLog(self.path / name, self._mask)
+
+    def _write_run(self) -> None:
+        replace(self.path / "run.json", [to_json(self._run.state()).encode()])
+
+    def _write_notebook(self) -> None:
+        start = time.monotonic()
+        replace(self.path / "notebook.ipynb", self._notebook.pieces())
+        took = time.monotonic() - start
+        self._rendered = self._notebook.version
+        self._render_after = start + max(RENDER_EVERY_S, 10 * took)
+
+
+def rebuilt(path: Path) -> dict[str, bytes]:
+    """Make what run.json and notebook.ipynb must hold from the truth alone."""
+    notebook, journal = Notebook(), path / "journal.jsonl"
+    for line, _ in read_lines(journal) if journal.exists() else ():
+        notebook.apply(line)
+    return {
+        "run.json": to_json(_folded(path)).encode(),
+        "notebook.ipynb": b"".join(notebook.pieces()),
+    }
+
+
+def rebuild(path: Path) -> None:
+    """Write run.json and notebook.ipynb anew from the truth."""
+    for name, content in rebuilt(path).items():
+        replace(path / name, [content])
+
+
+def runs(root: Path) -> list[Path]:
+    """List the runs below a directory, the newest first."""
+    found = [path.parent for path in root.glob("*/transcript.jsonl")]
+    return sorted(found, key=lambda path: (_created(path), path.name), reverse=True)
+
+
+def find(root: Path, run: str | None) -> Path:
+    """Find a run by its id, the last one for None; RunNotFound names the nearest."""
+    known = runs(root)
+    if run is None:
+        if not known:
+            raise RunNotFound(f"{root}: holds no run yet", hint="`runner submit FILE` makes one")
+        return known[0]
+    names = {path.name: path for path in known}
+    if run in names:
+        return names[run]
+    near = difflib.get_close_matches(run, names, n=1, cutoff=0.4)
+    raise RunNotFound(
+        f"{root}: holds no run {run!r}",
+        hint=f"did you mean {near[0]}?" if near else "`runner list` shows the runs",
+    )
+
+
+def _folded(path: Path) -> RunState:
+    return fold(line for line, _ in read_lines(path / "transcript.jsonl"))
+
+
+def _created(path: Path) -> str:
+    with (path / "transcript.jsonl").open("rb") as file:
+        try:
+            return str(json.loads(file.readline()).get("time", ""))
+        except (ValueError, AttributeError):
+            return ""

@@ -1,0 +1,243 @@
+"""From an experiment file, or a record, to a run that has been started.
+
+Everything that can be checked is checked before anything starts: the file,
+the machine, secrets, repositories, packages. A refusal leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from runner import git, packages
+from runner.backends import backend_of
+from runner.backends.base import Handle
+from runner.config import Experiment, load, refusals
+from runner.config.files import walk
+from runner.config.machine import gpus_for
+from runner.errors import ConfigError, RecordError, UsageError
+from runner.machine import look_up_machine
+from runner.names import new_run_id
+from runner.plan import InputFile, RunPlan, make_plan
+from runner.prepare import interpreter
+from runner.record import Record, now
+from runner.secrets import SecretValues, look_up
+from runner.settings import Settings
+
+LOOK_UP_DEADLINE_S = 120.0
+"""For one repository, or for resolving all packages."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that can be started: the plan, values of its secrets, bytes of its inputs by SHA-256."""
+
+    plan: RunPlan
+    secrets: SecretValues
+    blobs: Mapping[str, Path | bytes] = field(repr=False)
+
+
+def prepare(
+    source: Path,
+    settings: Settings,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Progress = lambda _: None,
+) -> Submission:
+    """Check an experiment file, or a record to repeat, and resolve all it names.
+
+    `overrides` are dotted keys from the command line. Raises UsageError and
+    ConfigError (exit 2) for what the user can mend, InfrastructureError
+    (exit 3) when a look-up has no answer.
+    """
+    if (source / "transcript.jsonl").is_file():
+        return _repeat(source, settings, overrides, progress)
+    experiment = load(source, overrides)
+    return from_experiment(experiment, settings, source.parent, str(source), progress)
+
+
+def from_experiment(
+    experiment: Experiment,
+    settings: Settings,
+    folder: Path,
+    file: str = "experiment",
+    progress: Progress = lambda _: None,
+    *,
+    agent: bool = True,
+) -> Submission:
+    """Resolve an experiment whose files are on this machine. `agent=False`: a sandbox alone."""
+    progress("checking this machine")
+    gpus = _check(experiment, settings, file)
+    secrets = look_up(
+        experiment.secrets if agent else experiment.sandbox.secrets, [folder, Path.cwd()]
+    )
+    blobs: dict[str, Path | bytes] = {}
+    score = _keep(blobs, experiment.score) if experiment.score else None
+    script = _script(blobs, experiment.agent.script) if agent and experiment.agent.script else None
+    inputs = _inputs(blobs, experiment)
+    commits = []
+    for repo in experiment.sandbox.repos:
+        progress(f"looking up {repo.url}")
+        commits.append(git.resolve(repo.url, repo.ref, LOOK_UP_DEADLINE_S))
+    python = experiment.sandbox.python_version or platform.python_version()
+    progress("resolving packages")
+    pins = packages.resolve(experiment.sandbox.packages, interpreter(python), LOOK_UP_DEADLINE_S)
+    plan = make_plan(
+        experiment,
+        settings,
+        run_id=new_run_id(experiment.name, datetime.now(UTC)),
+        author=getpass.getuser(),
+        created=now(),
+        commits=commits,
+        python=python,
+        packages=pins,
+        inputs=inputs,
+        score=score,
+        script=script,
+        gpus=gpus,
+        agent=agent,
+    )
+    return Submission(plan, secrets, blobs)
+
+
+def start(submission: Submission, settings: Settings) -> Handle:
+    """Make the record and start the run; when it cannot be started, nothing is left behind."""
+    plan = submission.plan
+    record = Record.create(Path(settings.runs).absolute(), plan.run_id, plan.record())
+    try:
+        for blob in submission.blobs.values():
+            record.add_input(blob if isinstance(blob, bytes) else blob.read_bytes())
+        record.close()
+        return backend_of(settings).create(plan, submission.secrets)
+    except BaseException:
+        shutil.rmtree(record.path, ignore_errors=True)
+        raise
+
+
+def plan_of(path: Path) -> RunPlan:
+    """The plan in a record. Raises RecordError for one that this version cannot read."""
+    plan = Record.open(path).state().plan
+    try:
+        return RunPlan.model_validate(plan)
+    except ValueError as error:
+        raise RecordError(
+            f"{path}: its plan cannot be read by this version: {error}",
+            hint=f"it was made by runner {plan.get('versions', {}).get('runner', 'unknown')}",
+        ) from error
+
+
+def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Handle:
+    """Go on with a run from its record, with other bounds if `overrides` has any.
+
+    Raises UsageError for a run that goes on, or whose secrets are missing.
+    """
+    record = Record.open(path)
+    if record.alive():
+        raise UsageError(f"run {path.name} goes on already", hint=f"runner attach {path.name}")
+    plan = _overridden(plan_of(path), overrides, settings)
+    _check(plan.experiment, settings, str(path))
+    secrets = look_up(plan.secrets, [Path.cwd()])
+    return backend_of(settings).resume(plan, secrets)
+
+
+def _repeat(
+    path: Path, settings: Settings, overrides: Mapping[str, Any] | None, progress: Progress
+) -> Submission:
+    """The same run again: the same commits, pins, inputs and task, under a new id."""
+    progress("reading the record")
+    earlier = _overridden(plan_of(path), overrides or {}, settings)
+    gpus = _check(earlier.experiment, settings, str(path))
+    record = Record.open(path)
+    kept = {earlier.score, earlier.script, *(item.sha256 for item in earlier.inputs)} - {None}
+    plan = earlier.model_copy(
+        update={
+            "run_id": new_run_id(earlier.name, datetime.now(UTC)),
+            "author": getpass.getuser(),
+            "created": now(),
+            "backend": settings.backend,
+            "gpus": gpus,
+            "repeats": earlier.run_id,
+        }
+    )
+    blobs = {sha: record.input(sha) for sha in sorted(filter(None, kept))}
+    return Submission(plan, look_up(plan.secrets, [Path.cwd()]), blobs)
+
+
+def _overridden(plan: RunPlan, overrides: Mapping[str, Any], settings: Settings) -> RunPlan:
+    if not overrides:
+        return plan
+    data = plan.experiment.model_dump(mode="json")
+    for key, value in overrides.items():
+        *tables, name = key.split(".")
+        table = data
+        for part in tables:
+            table = table[part]
+        table[name] = value
+    experiment = Experiment.model_validate(data)
+    model = experiment.agent.model
+    price = settings.price(model) if model else None
+    return plan.model_copy(update={"experiment": experiment, "price": price})
+
+
+def _check(experiment: Experiment, settings: Settings, file: str) -> tuple[str, ...]:
+    """Refuse what this backend and machine cannot do; returns UUIDs of the GPUs to use."""
+    machine = look_up_machine(experiment, settings)
+    if problems := refusals(experiment, settings.backend, machine, file=file):
+        raise problems[0] if len(problems) == 1 else UsageError("\n".join(map(str, problems)))
+    agent = experiment.agent
+    if agent.max_cost_usd is not None and agent.model and settings.price(agent.model) is None:
+        raise ConfigError(
+            file=file,
+            key="agent.max_cost_usd",
+            expected=f"a model whose price is known, or the price of {agent.model} in the settings",
+            found="no price",
+            hint=f'add [prices."{agent.model}"] with input, output, cache_read, cache_write',
+        )
+    return tuple(gpu.uuid for gpu in gpus_for(experiment.sandbox, machine) or ())
+
+
+def _inputs(blobs: dict[str, Path | bytes], experiment: Experiment) -> list[InputFile]:
+    """Everything that is copied into the workspace: files, directories, libraries."""
+    places: list[tuple[Path, str]] = []
+    for copied in (*experiment.sandbox.local_files, *experiment.sandbox.local_dirs):
+        places.append((copied.source, copied.path))
+    places += [(library, library.name) for library in experiment.workspace.libraries]
+    inputs = []
+    for source, place in places:
+        for file in walk(source) if source.is_dir() else [source]:
+            if file.is_dir() or "__pycache__" in file.parts:
+                continue
+            inner = f"{place}/{file.relative_to(source)}" if source.is_dir() else place
+            sha = _keep(blobs, file)
+            info = file.stat()
+            inputs.append(
+                InputFile(path=inner, sha256=sha, bytes=info.st_size, mode=info.st_mode & 0o777)
+            )
+    return inputs
+
+
+def _script(blobs: dict[str, Path | bytes], script: Path) -> str:
+    from runner.agent.providers.scripted import load as load_script
+
+    steps = json.dumps(load_script(script)).encode()
+    sha = sha256(steps).hexdigest()
+    blobs[sha] = steps
+    return sha
+
+
+def _keep(blobs: dict[str, Path | bytes], file: Path) -> str:
+    with file.open("rb") as content:
+        digest = sha256()
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    blobs[digest.hexdigest()] = file
+    return digest.hexdigest()
