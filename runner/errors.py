@@ -8,7 +8,7 @@ RunnerError                      3  something outside the user's file went wrong
 │   └── SandboxUnreachable       3  the sandbox server did not answer within its deadline
 ├── OperationError               3  the sandbox server refused an operation
 │   ├── OperationConflict        3  another request already has this operation id (HTTP 409)
-│   └── SandboxLost              3  the sandbox that was asked is gone, another boot answers (HTTP 410)
+│   └── SandboxLost              3  the sandbox that was asked is gone (HTTP 410)
 └── RecordError                  3  a record cannot be read, or was altered
 """
 

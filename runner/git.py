@@ -98,7 +98,7 @@ def clone(url: str, commit: str, to: Path, deadline_s: float) -> None:
         try:
             git("fetch", "--quiet", "--no-tags", "--depth=1", "--", "origin", commit)
         except (UsageError, InfrastructureError) as error:
-            if time.monotonic() > end or _NETWORK.search(error.message):
+            if time.monotonic() > end or _NETWORK.search(error.message.replace(url, "")):
                 raise
             git("fetch", "--quiet", "--tags", "--", "origin", _ALL_BRANCHES)
         git("checkout", "--quiet", "--detach", commit, "--")
@@ -121,7 +121,7 @@ def _git(url: str, deadline_s: float, *arguments: str, here: object = None) -> s
     git = here if isinstance(here, Git) else Git()
     options = [part for setting in _NO_HOOKS for part in ("-c", setting)]
     try:
-        status, output, words = git.execute(
+        status, output, stderr = git.execute(
             ["git", *options, *arguments],
             env=_environment(),
             with_extended_output=True,
@@ -134,13 +134,14 @@ def _git(url: str, deadline_s: float, *arguments: str, here: object = None) -> s
         ) from error
     if status == 0:
         return str(output)
-    said = mask(str(words)).strip() or f"exit status {status}"
+    said = mask(str(stderr)).strip() or f"exit status {status}"
     if "did not complete in" in said:
         raise InfrastructureError(
             f"git {arguments[0]} of {url} did not end within {deadline_s:.0f} s."
         )
     message = f"git {arguments[0]} of {url} failed: {said}"
-    if _NETWORK.search(said) or not (_ABSENT.search(said) or arguments[0] == "checkout"):
+    words = said.replace(url, "")  # a repository may be called openssl
+    if _NETWORK.search(words) or not (_ABSENT.search(words) or arguments[0] == "checkout"):
         raise InfrastructureError(message, hint="Is the network there? Try the URL with git.")
     raise UsageError(
         message,
@@ -150,9 +151,8 @@ def _git(url: str, deadline_s: float, *arguments: str, here: object = None) -> s
 
 
 def _environment() -> dict[str, str]:
-    """Ours on top of the user's, which has proxies, CA bundles and credential helpers."""
+    """What GitPython lays over the user's, which has proxies, CA bundles and helpers."""
     return {
-        **os.environ,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),

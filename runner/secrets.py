@@ -1,4 +1,4 @@
-"""Values of secrets, from the user's environment or a `.env` file; checked before anything starts."""
+"""Values of secrets, from the user's environment or a `.env` file, before anything starts."""
 
 from __future__ import annotations
 

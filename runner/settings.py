@@ -251,7 +251,7 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         variables = {
-            name.removeprefix(_PREFIX).lower().replace("__", "."): "environment, as RUNNER_…"
+            name.removeprefix(_PREFIX).lower().replace("__", "."): f"environment ({name})"
             for name in os.environ
             if name.startswith(_PREFIX)
         }

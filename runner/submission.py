@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Submission:
-    """A run that can be started: the plan, values of its secrets, bytes of its inputs by SHA-256."""
+    """A run that can be started: the plan, its secrets' values, its inputs by SHA-256."""
 
     plan: RunPlan
     secrets: SecretValues

@@ -104,6 +104,8 @@ def test_refused_refs(server: GitServer, ref: str) -> None:
 def test_absent_things_are_the_users_to_mend(server: GitServer) -> None:
     with pytest.raises(UsageError, match=r"repository '.*org/nope/' not found"):
         git.resolve(server.url("org/nope"), None, 30)
+    with pytest.raises(UsageError, match="not found"):
+        git.resolve(server.url("org/openssl"), None, 30)
     with pytest.raises(UsageError, match="no branch or tag 'stabel'") as caught:
         git.resolve(server.url("org/lib"), "stabel", 30)
     assert "stable" in caught.value.hint

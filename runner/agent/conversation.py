@@ -37,7 +37,7 @@ class Call:
 
 
 class Conversation:
-    """Grows by transcript lines: messages as the Messages API wants them, calls without a result."""
+    """Grows by transcript lines: messages for the Messages API, calls without a result."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -80,9 +80,7 @@ class Conversation:
         ]
 
     def _result(self, line: Mapping[str, Any]) -> None:
-        self.calls = [
-            call for call in self.calls if call.block["id"] != line["tool_use_id"]
-        ]
+        self.calls = [call for call in self.calls if call.block["id"] != line["tool_use_id"]]
         self.images += sum(block["type"] == "image" for block in line["content"])
         block = {
             "type": "tool_result",

@@ -55,7 +55,7 @@ class Interrupt(_Input):
 
 
 class EditCell(_Input):
-    """Replace text in a cell; `old` must occur in it exactly once. Returns a diff. Does not run it."""
+    """Replace text in a cell, where it must occur exactly once. Returns a diff. Does not run it."""
 
     cell: str = Field(description="id of the cell")
     old: str = Field(min_length=1)
@@ -82,7 +82,7 @@ class AddMarkdown(_Input):
 
 
 class ReadNotebook(_Input):
-    """Read the notebook: its cells with their ids, sources and outputs, shortened, a page at a time."""
+    """Read the notebook a page at a time: cells with their ids, sources and outputs, shortened."""
 
     page: int = Field(default=1, ge=1)
 
@@ -173,7 +173,7 @@ class Toolbox:
         self._tools = common if mode is ExecutionMode.CLI else cells | common
 
     def definitions(self) -> list[dict[str, Any]]:
-        """Name, description and input schema of each tool, as the Messages API and MCP have them."""
+        """Name, description, input schema of each tool, as the Messages API and MCP have them."""
         return [
             {
                 "name": name,
@@ -190,7 +190,9 @@ class Toolbox:
         Raises SandboxUnreachable when the sandbox stays away.
         """
         if name not in self._tools:
-            return text(f"there is no tool {name}; there are {', '.join(self._tools)}", is_error=True)
+            return text(
+                f"there is no tool {name}; there are {', '.join(self._tools)}", is_error=True
+            )
         model, run = self._tools[name]
         try:
             return run(model.model_validate(given), op)
@@ -265,7 +267,9 @@ class Toolbox:
     def _list_files(self, given: ListFiles, op: str) -> Answer:  # noqa: ARG002
         entries = self.session.tree(given.path, recursive=given.recursive)
         lines = [
-            f"{entry['path']}/" if entry["type"] == "directory" else f"{entry['path']}  {entry['bytes']:,}"
+            f"{entry['path']}/"
+            if entry["type"] == "directory"
+            else f"{entry['path']}  {entry['bytes']:,}"
             for entry in entries[:MOST_LISTED]
         ]
         if len(entries) > MOST_LISTED:
@@ -329,4 +333,3 @@ def _source(cell: Mapping[str, Any]) -> str:
 def _summary(cell: Mapping[str, Any]) -> str:
     outputs = shorten(as_text(cell.get("outputs", [])), 1_000, f'read_cell(cell="{cell["id"]}")')
     return f"{_source(cell)}\n→ {outputs}" if outputs else _source(cell)
-

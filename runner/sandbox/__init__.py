@@ -1,15 +1,15 @@
 """What runs inside a sandbox: a jupyter_server extension that owns the notebook.
 
-    __main__.py       the process: kernel and server, started together
-    options.py        what it is told when it starts
-    core.py           Sandbox: kernel, notebook, journal and operations, in one place
-    kernel.py         the kernel and the one reader of its messages
-    journal.py        the append-only truth
-    operations.py     what a client may ask for
-    shell.py files.py commands and files of the workspace
-    watch.py          memory, disk, idleness, the run's time
-    handlers.py file_handlers.py   the HTTP interface (openapi.json)
-    page.py fragments.py static/   the live page
+__main__.py       the process: kernel and server, started together
+options.py        what it is told when it starts
+core.py           Sandbox: kernel, notebook, journal and operations, in one place
+kernel.py         the kernel and the one reader of its messages
+journal.py        the append-only truth
+operations.py     what a client may ask for
+shell.py files.py commands and files of the workspace
+watch.py          memory, disk, idleness, the run's time
+handlers.py file_handlers.py   the HTTP interface (openapi.json)
+page.py fragments.py static/   the live page
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Book:
         self.notebook = Notebook()
         self.operations: dict[str, Operation] = {}
         self.warnings: list[str] = []
-        self._live: dict[str, Notebook] = {}
+        self._live: dict[str, replay.OneCell] = {}
         self._results: OrderedDict[str, tuple[int, Outputs]] = OrderedDict()
 
     def take_up(self) -> None:
@@ -106,26 +106,25 @@ class Book:
 
     def watch(self, operation: Operation) -> None:
         """Keep the outputs of an operation that has no cell in the notebook, until its end."""
-        self._live[operation.id] = replay.cell_of(operation)
+        self._live[operation.id] = replay.OneCell()
 
     async def outputs(self, operation: Operation) -> Outputs:
-        """nbformat outputs of an operation, as far as it is; long streams are capped."""
+        """Outputs of an operation, in nbformat's shape, as far as it is; long streams are capped."""
         if not operation.final:
             return self._current(operation)
         if (held := self._results.get(operation.id)) is not None:
             self._results.move_to_end(operation.id)
             return held[1]
-        fold = replay.cell_of(operation)
+        fold = replay.OneCell()
         for first, last in operation.lines.after(0):
             at = first - 1
             while at < last:
                 for text in self.journal.read(at, READ_AT_ONCE, last).splitlines():
-                    replay.apply(fold, operation, json.loads(text))
+                    fold.apply(json.loads(text))
                     at += 1
                 await asyncio.sleep(0)
-        outputs = list(fold.cells[operation.id].outputs)
-        self._hold(operation, outputs)
-        return outputs
+        self._hold(operation, fold.outputs)
+        return fold.outputs
 
     # -- writing down ----------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Book:
         operation.lines.add(line["seq"])
         self.notebook.apply(line)
         if fold := self._live.get(operation.id):
-            replay.apply(fold, operation, line)
+            fold.apply(line)
 
     def note(self, type: str, **fields: Any) -> None:  # noqa: A002
         """A line about no operation."""
@@ -167,20 +166,19 @@ class Book:
         operation.execution_count, operation.exit = count, exit
         fields = {"state": state, "reason": reason, "execution_count": count, "exit": exit}
         self.log(operation, "end", **fields)
-        if operation.boot == self.boot:
-            self._hold(operation, self._current(operation))
         operation.state, operation.reason, operation.ended = state, self.mask(reason), now()
+        if operation.started and operation.boot == self.boot:
+            self._hold(operation, self._current(operation))
         self._live.pop(operation.id, None)
         operation.done.set()
 
     def _current(self, operation: Operation) -> Outputs:
         if fold := self._live.get(operation.id):
-            return fold.cells[operation.id].outputs
+            return fold.outputs
         cell = self.notebook.cells.get(operation.cell or "")
         # While it waits, its cell still shows what it showed before.
-        if cell is None or operation.kind != "execute":
-            return []
-        return cell.outputs if cell.running_op == operation.id or cell.ended else []
+        waits = operation.state == "queued" or operation.kind != "execute"
+        return [] if cell is None or waits else cell.outputs
 
     def _hold(self, operation: Operation, outputs: Outputs) -> None:
         """Keep a result at hand, and let go of those that nobody asked for the longest."""

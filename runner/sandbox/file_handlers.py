@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import re
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,7 @@ from tornado import web
 
 from runner.errors import OperationConflict, SandboxLost
 from runner.sandbox import files
-from runner.sandbox.handlers import Api
-from runner.sandbox.journal import now
+from runner.sandbox.handlers import LONGEST_WAIT_S, OPERATION_ID, Api
 from runner.sandbox.operations import Operation
 
 MOST_ENTRIES = 10_000
@@ -31,6 +33,14 @@ class FileApi(Api):
             return files.within(options.workspace, path, () if writing else options.readable)
         except files.PathRefused as error:
             raise web.HTTPError(403, str(error)) from None
+
+    async def send(self, pieces: Iterator[bytes]) -> None:
+        """Send a body as fast as the client takes it."""
+        self.set_header("Cache-Control", "no-store")
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            self.sandbox.touch()
+            self.write(piece)
+            await self.flush()
 
 
 class TreeHandler(FileApi):
@@ -59,6 +69,7 @@ class Upload(FileApi):
     async def prepare(self) -> None:
         """Take the body only from whoever has the token."""
         self.upload: Any = None
+        self.failure = ""
         await super().prepare()
         if self.request.method != "PUT":
             return
@@ -66,20 +77,29 @@ class Upload(FileApi):
         self.sha = hashlib.sha256()
         self.size = 0
         where = self.sandbox.options.state / "uploads"
-        where.mkdir(exist_ok=True)
-        self.upload = tempfile.NamedTemporaryFile(dir=where, delete=False)  # noqa: SIM115
+        try:
+            where.mkdir(exist_ok=True)
+            self.upload = tempfile.NamedTemporaryFile(dir=where, delete=False)  # noqa: SIM115
+        except OSError as error:
+            self.failure = str(error)
 
     def data_received(self, chunk: bytes) -> None:
         """One piece."""
-        if self.upload is not None:
+        self.sandbox.touch()
+        if self.upload is None or self.failure:
+            return
+        try:
             self.upload.write(chunk)
-            self.sha.update(chunk)
-            self.size += len(chunk)
+        except OSError as error:
+            self.failure = str(error)
+        self.sha.update(chunk)
+        self.size += len(chunk)
 
     def on_finish(self) -> None:
         """Nothing of the upload stays behind."""
         if self.upload is not None:
-            self.upload.close()
+            with contextlib.suppress(OSError):  # a full disk, of which the client was told
+                self.upload.close()
             Path(self.upload.name).unlink(missing_ok=True)
 
     def on_connection_close(self) -> None:
@@ -87,42 +107,70 @@ class Upload(FileApi):
         super().on_connection_close()
         self.on_finish()
 
-    def begin(self, kind: str, path: str) -> Operation | None:
+    async def receive(
+        self,
+        kind: str,
+        path: str,
+        check: Callable[[Path, Path], None],
+        put: Callable[[Path, Path], None],
+    ) -> None:
+        """Put the upload into its place, once per operation, and answer.
+
+        Refuses with 403 a path, or an archive, that leads out of the
+        workspace; nothing is written then.
+        """
+        target = self.place(path, writing=True)
+        try:
+            if self.failure:
+                raise web.HTTPError(507, self.failure)
+            self.upload.flush()
+            await asyncio.to_thread(check, Path(self.upload.name), target)
+        except files.PathRefused as refused:
+            raise web.HTTPError(403, str(refused)) from None
+        except tarfile.TarError as error:
+            raise web.HTTPError(400, f"the body is no tar: {error}") from None
+        except OSError as error:
+            raise web.HTTPError(507, str(error)) from None
+        operation = await self._begin(kind, path)
+        if operation is None:
+            return
+        book = self.sandbox.book
+        try:
+            await asyncio.to_thread(put, Path(self.upload.name), target)
+        except (OSError, tarfile.TarError) as error:
+            book.end(operation, "error", f"{path}: {error}")
+        else:
+            fields = {"path": path, "bytes": self.size, "sha256": self.sha.hexdigest()}
+            book.log(operation, "file", **fields)
+            book.end(operation, "ok")
+        self.finish_json(operation.view())
+
+    async def _begin(self, kind: str, path: str) -> Operation | None:
         """The operation of this upload; None when it was answered already."""
         op, boot = self.get_query_argument("operation"), self.get_query_argument("boot")
-        box = self.sandbox
+        if not re.fullmatch(OPERATION_ID, op):
+            raise web.HTTPError(400, f"operation: expected {OPERATION_ID}, found {op!r}")
+        book = self.sandbox.book
         digest = f"{kind} {path} {self.sha.hexdigest()}"
         try:
-            known = box.find(op, boot, digest)
+            known = book.find(op, boot, digest)
         except SandboxLost as error:
-            self.lost(op, error)
+            await self.lost(op, error)
             return None
         except OperationConflict as error:
             self.conflict(error)
             return None
         if known:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_WAIT_S):
+                    await known.done.wait()
             self.finish_json(known.view())
             return None
-        if box.full:
-            raise web.HTTPError(507, box.full)
-        operation = Operation(op, kind, box.boot, digest, "running", queued=now(), started=now())
-        box.operations[op] = operation
+        if self.sandbox.full:
+            raise web.HTTPError(507, self.sandbox.full)
+        operation = book.open(op, kind, digest)
+        book.start(operation)
         return operation
-
-    def complete(self, operation: Operation, path: str, error: Exception | None) -> None:
-        """Write down what was written, or why not."""
-        if error is None:
-            self.sandbox.journal.append(
-                "file",
-                op=operation.id,
-                path=path,
-                bytes=self.size,
-                sha256=self.sha.hexdigest(),
-            )
-            self.sandbox.finish(operation, "ok")
-        else:
-            self.sandbox.finish(operation, "error", f"{path}: {error}")
-        self.finish_json(operation.view())
 
 
 class FileHandler(Upload):
@@ -136,61 +184,28 @@ class FileHandler(Upload):
         if not place.is_file():
             raise web.HTTPError(404, f"there is no file {path}")
         self.set_header("Content-Type", "application/octet-stream")
-        pieces = files.read(place, self.sandbox.mask)
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            self.write(piece)
-            await self.flush()
+        await self.send(files.read(place, self.sandbox.mask))
 
     async def put(self, path: str) -> None:
         """Write it, once per operation."""
-        operation = self.begin("file", path)
-        if operation is None:
-            return
-        error: Exception | None = None
-        try:
-            target = self.place(path, writing=True)
-            self.upload.flush()
-            await asyncio.to_thread(files.place, Path(self.upload.name), target)
-            target.chmod(0o644)
-        except web.HTTPError as refused:
-            error = files.PathRefused(refused.log_message)
-        except OSError as refused:
-            error = refused
-        self.complete(operation, path, error)
+        await self.receive("file", path, lambda *_: None, files.place)
 
 
 class TarHandler(Upload):
     """A directory, whole."""
 
     async def get(self) -> None:
-        """A tar of `path`; known secret values are masked in a directory's files one by one."""
+        """A tar of `path`, known secret values masked in each file."""
         place = self.place(self.get_query_argument("path", "."))
         if not place.exists():
             raise web.HTTPError(404, f"there is no {self.get_query_argument('path', '.')}")
         self.set_header("Content-Type", "application/x-tar")
-        with tempfile.TemporaryFile(dir=self.sandbox.options.state) as spool:
-            await asyncio.to_thread(files.pack, place, spool)
-            spool.seek(0)
-            while piece := await asyncio.to_thread(spool.read, files.CHUNK):
-                self.write(piece)
-                await self.flush()
+        await self.send(files.pack(place, self.sandbox.mask, self.sandbox.options.state))
 
     async def put(self) -> None:
         """Extract a tar into `path`, once per operation."""
         path = self.get_query_argument("path", ".")
-        operation = self.begin("tar", path)
-        if operation is None:
-            return
-        error: Exception | None = None
-        try:
-            target = self.place(path, writing=True)
-            self.upload.flush()
-            await asyncio.to_thread(files.unpack, Path(self.upload.name), target)
-        except web.HTTPError as refused:
-            error = files.PathRefused(refused.log_message)
-        except (OSError, tarfile.TarError) as refused:
-            error = refused
-        self.complete(operation, path, error)
+        await self.receive("tar", path, files.check, files.unpack)
 
 
 def handlers(base: str) -> list[tuple[str, type[Api]]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import shutil
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -39,7 +43,8 @@ def listing(root: Path, top: Path, *, recursive: bool, limit: int) -> list[dict[
     found: list[dict[str, Any]] = []
     for directory, folders, names in os.walk(top):
         folders.sort()
-        for name in sorted([*folders, *names] if not recursive else names + _links(directory, folders)):
+        shown = [*names, *(_links(directory, folders) if recursive else folders)]
+        for name in sorted(shown):
             path = Path(directory, name)
             try:
                 info = path.lstat()
@@ -87,26 +92,100 @@ def read(path: Path, mask: Mask) -> Iterator[bytes]:
         yield text.encode("latin-1")
 
 
-def pack(top: Path, into: IO[bytes]) -> None:
-    """A tar of a directory or a file; links stay links."""
-    with tarfile.open(fileobj=into, mode="w") as archive:
-        archive.add(top, arcname=top.name if top.is_file() else ".")
+def pack(top: Path, mask: Mask, spool_in: Path) -> Iterator[bytes]:
+    """A tar of a directory or a file, in pieces; links stay links, secret values are masked.
 
-
-def unpack(archive: Path, into: Path) -> int:
-    """Extract a tar; returns how many members it had.
-
-    Raises tarfile.TarError for members that would leave `into` or are no
-    plain files, directories or links (the "data" filter of PEP 706).
+    Nothing is kept but, in `spool_in`, one masked file at a time: a tar says
+    how long a file is before it.
     """
+    if top.is_dir():
+        paths = [
+            top,
+            *(Path(at, name) for at, dirs, names in os.walk(top) for name in dirs + names),
+        ]
+    else:
+        paths = [top]
+    with tarfile.open(fileobj=io.BytesIO(), mode="w") as maker:
+        for path in paths:
+            name = path.relative_to(top).as_posix() if top.is_dir() else top.name
+            try:
+                info = maker.gettarinfo(path, name)
+            except OSError:  # gone meanwhile
+                continue
+            if info is None:  # a socket
+                continue
+            if info.islnk():  # a second name of a file: all its bytes again
+                info.type, info.linkname = tarfile.REGTYPE, ""
+                info.size = path.stat().st_size
+            if info.isreg():
+                yield from _packed(path, info, mask, spool_in)
+            elif info.isdir() or info.issym():
+                yield info.tobuf()
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _packed(path: Path, info: tarfile.TarInfo, mask: Mask, spool_in: Path) -> Iterator[bytes]:
+    with contextlib.ExitStack() as stack:
+        try:
+            file: IO[bytes] = stack.enter_context(path.open("rb"))
+        except OSError:  # gone meanwhile, or not ours to read
+            return
+        if mask:
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=spool_in))
+            spool.writelines(read(path, mask))
+            info.size = spool.tell()
+            spool.seek(0)
+            file = spool
+        yield info.tobuf()
+        left = info.size
+        while left and (data := file.read(min(CHUNK, left))):
+            left -= len(data)
+            yield data
+        # A file that shrank meanwhile is filled up: its length has been told.
+        while left:
+            yield bytes(min(CHUNK, left))
+            left -= min(CHUNK, left)
+        yield bytes(-info.size % tarfile.BLOCKSIZE)
+
+
+def check(archive: Path, into: Path) -> None:
+    """Refuse a tar that would leave `into`, before anything of it is extracted.
+
+    Raises PathRefused for members that are no plain files, directories or
+    links inside `into` (the "data" filter of PEP 706), tarfile.TarError for
+    what is no tar.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            try:
+                tarfile.data_filter(member, str(into))
+            except tarfile.FilterError as error:
+                raise PathRefused(f"{member.name}: {error}") from None
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Extract a tar that `check` let pass."""
     into.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
-        members = tar.getmembers()
-        tar.extractall(into, members=members, filter="data")
-    return len(members)
+        tar.extractall(into, filter="data")
 
 
 def place(source: Path, target: Path) -> None:
-    """Move an uploaded file to its place, at once where the file system can."""
+    """Move an uploaded file to its place, so that nobody sees half of it.
+
+    Raises OSError, also for a target that is a directory.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(source, target)
+    source.chmod(0o644)
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = target.with_name(f".{target.name}.part")
+        try:
+            shutil.copyfile(source, part)
+            part.replace(target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

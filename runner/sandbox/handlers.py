@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 from jupyter_server.base.handlers import APIHandler
@@ -11,13 +12,16 @@ from pydantic import ValidationError
 from tornado import web
 
 from runner.errors import OperationConflict, SandboxLost
-from runner.sandbox.core import Sandbox, versions
+from runner.sandbox.core import Sandbox
 from runner.sandbox.journal import SCHEMA
 from runner.sandbox.operations import Operation
+from runner.sandbox.replay import versions
 
+OPERATION_ID = r"[A-Za-z0-9._-]{1,128}"
 LONGEST_WAIT_S = 30.0
 LINES_LIMIT = 256 * 1024
 """Bytes of an operation's journal lines in one answer."""
+MOST_LINES = 1e15
 JOURNAL_LIMIT = 4 * 1024 * 1024
 """Bytes of journal lines in one answer."""
 
@@ -37,8 +41,13 @@ class Api(APIHandler):
             raise web.HTTPError(403, "this needs the run's token")
         self.sandbox.touch()
 
+    def get_login_url(self) -> str:
+        """There is none: whoever is not known is refused."""
+        raise web.HTTPError(403, "this needs the run's token")
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every refusal as {"message": …}."""
+        del status_code  # tornado has set it
         error = kwargs.get("exc_info", (None, None, None))[1]
         message = getattr(error, "log_message", None) or self._reason
         if error is not None and not isinstance(error, web.HTTPError):
@@ -47,9 +56,13 @@ class Api(APIHandler):
 
     def finish_json(self, value: Any) -> None:
         """Answer with JSON."""
+        self.json_headers()
+        self.finish(json.dumps(value, separators=(",", ":")))
+
+    def json_headers(self) -> None:
+        """Say that the answer is JSON, of this moment."""
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(value, separators=(",", ":")))
 
     def number(self, name: str, default: float, most: float) -> float:
         """A number of the query, between 0 and `most`."""
@@ -57,20 +70,18 @@ class Api(APIHandler):
         try:
             value = float(text)
         except ValueError:
-            raise web.HTTPError(400, f"{name}: expected a number, found {text!r}") from None
+            value = math.nan
+        if math.isnan(value):
+            raise web.HTTPError(400, f"{name}: expected a number, found {text!r}")
         return min(max(value, 0.0), most)
 
-    def lost(self, op: str, error: SandboxLost) -> None:
+    async def lost(self, op: str, error: SandboxLost) -> None:
         """Answer 410, with what the journal of the earlier boot knows of the operation."""
-        known = self.sandbox.operations.get(op)
+        book = self.sandbox.book
+        known = book.operations.get(op)
+        answer = known.view() | {"outputs": await book.outputs(known)} if known else None
         self.set_status(410)
-        self.finish_json(
-            {
-                "message": str(error),
-                "boot": self.sandbox.boot,
-                "operation": known.view() | {"outputs": known.outputs} if known else None,
-            }
-        )
+        self.finish_json({"message": str(error), "boot": book.boot, "operation": answer})
 
     def conflict(self, error: OperationConflict) -> None:
         """Answer 409."""
@@ -84,27 +95,35 @@ class InfoHandler(Api):
     def get(self) -> None:
         """Boot, kernel, journal, warnings, the phases before the start, versions."""
         box = self.sandbox
-        running = [op.id for op in box.operations.values() if op.state == "running"]
-        phases = box.options.phases
+        kernel = box.executions.kernel
+        running = [op.id for op in box.book.operations.values() if op.state == "running"]
+        phases, environment = box.options.phases, box.options.environment
         self.finish_json(
             {
                 "schema": SCHEMA,
                 "run_id": box.run_id,
                 "boot": box.boot,
-                "kernel": {"id": box.kernel.id, "state": box.kernel.state},
+                "kernel": {
+                    "id": kernel.id,
+                    "state": kernel.state,
+                    "reason": box.mask(kernel.reason),
+                },
                 "ready": box.ready_at is not None,
                 "spent_s": (
                     asyncio.get_running_loop().time() - box.ready_at if box.ready_at else 0.0
                 ),
                 "running": running,
-                "queued": len(box._queue),
+                "queued": len(box.executions.queue),
                 "journal": {"lines": box.journal.lines, "failure": box.journal.failure},
-                "warnings": box.warnings,
+                "warnings": box.book.warnings,
                 "workspace": str(box.options.workspace),
                 "phases": (
                     [json.loads(line) for line in phases.read_text().splitlines()]
                     if phases.exists()
                     else []
+                ),
+                "environment": (
+                    json.loads(environment.read_text()) if environment.exists() else {}
                 ),
                 "versions": versions(),
             }
@@ -121,14 +140,14 @@ class OperationHandler(Api):
             body = json.loads(self.request.body)
             operation = self.sandbox.submit(op, boot, body)
         except SandboxLost as error:
-            return self.lost(op, error)
+            return await self.lost(op, error)
         except OperationConflict as error:
             return self.conflict(error)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise web.HTTPError(400, f"{where}: {first['msg']}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise web.HTTPError(400, f"the body is not JSON: {error}") from None
         await self._answer(operation)
         return None
@@ -138,44 +157,48 @@ class OperationHandler(Api):
         await self._answer(self._known(op))
 
     def _known(self, op: str) -> Operation:
-        operation = self.sandbox.operations.get(op)
+        operation = self.sandbox.book.operations.get(op)
         if operation is None:
             raise web.HTTPError(404, f"there is no operation {op}")
         return operation
 
     async def _answer(self, operation: Operation) -> None:
         wait = self.number("wait", 0.0, LONGEST_WAIT_S)
-        after = self.get_query_argument("after", None)
+        after = None
+        if self.get_query_argument("after", None) is not None:
+            after = int(self.number("after", 0, MOST_LINES))
         try:
             async with asyncio.timeout(wait):
                 if after is None:
                     await operation.done.wait()
                 else:
-                    await self._new_lines(operation, int(self.number("after", 0, 1e15)))
+                    start = after
+                    await self.sandbox.changed.until(
+                        lambda: operation.final or operation.lines.last > start
+                    )
         except TimeoutError:
             pass
-        answer = operation.view() | {"outputs": self.sandbox.outputs(operation)}
-        if after is not None:
-            answer |= self._lines(operation, int(float(after)))
-        answer["warnings"] = self.sandbox.warnings
-        self.finish_json(answer)
+        answer = operation.view() | {"warnings": self.sandbox.book.warnings}
+        if after is None:
+            answer["outputs"] = await self.sandbox.book.outputs(operation)
+            self.finish_json(answer)
+        else:
+            self._finish_with_lines(answer, operation, after)
 
-    async def _new_lines(self, operation: Operation, after: int) -> None:
-        changed = self.sandbox.changed
-        while not operation.final and not (operation.lines and operation.lines[-1] > after):
-            async with changed:
-                await changed.wait()
-
-    def _lines(self, operation: Operation, after: int) -> dict[str, Any]:
-        lines, size = [], 0
-        for number in operation.lines:
-            if number > after and size < LINES_LIMIT:
-                line = self.sandbox.journal.line(number)
-                lines.append(line)
-                size += len(str(line))
-        last = lines[-1]["seq"] if lines else after
-        more = bool(operation.lines) and operation.lines[-1] > last
-        return {"lines": lines, "next": last, "more": more}
+    def _finish_with_lines(self, answer: dict[str, Any], operation: Operation, after: int) -> None:
+        """Answer with raw lines of the journal: they are JSON already."""
+        lines: list[bytes] = []
+        size = 0
+        for first, last in operation.lines.after(after):
+            if size < LINES_LIMIT:
+                data = self.sandbox.journal.read(first - 1, LINES_LIMIT - size, last)
+                lines += data.splitlines()
+                size += len(data)
+                after = first + data.count(b"\n") - 1
+        answer |= {"next": after, "more": operation.lines.last > after}
+        head = json.dumps(answer, separators=(",", ":")).encode()[:-1]
+        self.json_headers()
+        self.finish(head + b',"lines":[' + b",".join(lines) + b"]}")
 
 
 class InterruptHandler(OperationHandler):
@@ -195,13 +218,11 @@ class JournalHandler(Api):
 
     async def get(self) -> None:
         """Raw lines after number `after`, waiting for the first of them up to `wait` seconds."""
-        after = int(self.number("after", 0, 1e15))
-        journal, changed = self.sandbox.journal, self.sandbox.changed
+        after = int(self.number("after", 0, MOST_LINES))
+        journal = self.sandbox.journal
         try:
             async with asyncio.timeout(self.number("wait", 0.0, LONGEST_WAIT_S)):
-                while journal.lines <= after:
-                    async with changed:
-                        await changed.wait()
+                await self.sandbox.changed.until(lambda: journal.lines > after)
         except TimeoutError:
             pass
         self.set_header("Content-Type", "application/x-ndjson")
@@ -217,7 +238,10 @@ class NotebookHandler(Api):
     async def get(self) -> None:
         """The .ipynb."""
         self.set_header("Content-Type", "application/x-ipynb+json")
-        self.finish(await asyncio.to_thread(self.sandbox.notebook.render))
+        self.set_header("Cache-Control", "no-store")
+        for piece in self.sandbox.notebook.pieces():
+            self.write(piece)
+        self.finish()
 
 
 class ShutdownHandler(Api):
@@ -232,7 +256,7 @@ class ShutdownHandler(Api):
 
 def handlers(base: str) -> list[tuple[str, type[Api]]]:
     """Routes under the server's base URL."""
-    op = r"([A-Za-z0-9._-]{1,128})"
+    op = f"({OPERATION_ID})"
     return [
         (f"{base}runner/v1/info", InfoHandler),
         (f"{base}runner/v1/operations/{op}", OperationHandler),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
+from runner.sandbox import memory
+
 READY_DEADLINE_S = 120.0
 DRAIN_S = 0.3
 """How long a dead kernel's sockets stay silent before all it sent has been read."""
-REPLY_GRACE_S = 5.0
-"""How long after a cell went idle its reply may still be on its way (another socket)."""
+GRACE_S = 5.0
+"""How long after a cell's reply its last output may still come, or the other way round: they
+come over two sockets."""
+BEGIN_S = 2.0
+"""How long an interrupt waits for its cell to begin: before, the kernel would ignore it."""
+LOG_TAIL = 2000
 
 Message = dict[str, Any]
 
@@ -34,30 +41,36 @@ class Reply:
     ename: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Request:
     reply: asyncio.Future[Reply]
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    ename: str = ""
 
 
 class Kernel:
     """Starts, interrupts, restarts and reads one ipykernel over Unix sockets.
 
     `on_message(msg_id, message)` gets every iopub message, with the id of the
-    request that caused it; `on_death(reason)` is called once per death.
+    request that caused it; `on_death(reason)` is called once per death, also
+    of a kernel that never came to life. `pace` is awaited after each message:
+    a kernel whose messages are not read waits, it drops none.
     """
 
     def __init__(
         self,
         argv: list[str],
         runtime: Path,
+        log: Path,
         cwd: Path,
         env: Mapping[str, str],
         on_message: Callable[[str, Message], None],
         on_death: Callable[[str], None],
+        pace: Callable[[], Awaitable[None]],
     ) -> None:
-        self._runtime, self._cwd, self._env = runtime, cwd, dict(env)
-        self._on_message, self._on_death = on_message, on_death
+        self._runtime, self._log, self._cwd, self._env = runtime, log, cwd, dict(env)
+        self._on_message, self._on_death, self._pace = on_message, on_death, pace
         spec = runtime / "run"
         spec.mkdir(parents=True, exist_ok=True)
         (spec / "kernel.json").write_text(
@@ -66,12 +79,16 @@ class Kernel:
         self._manager: AsyncKernelManager | None = None
         self._client: AsyncKernelClient | None = None
         self._requests: dict[str, _Request] = {}
+        self._current: _Request | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._last_message = 0.0
         self._ending = ""
+        self._oom_kills = 0
         self.id = ""
         self.state = "starting"
         """starting, idle, busy or dead."""
+        self.reason = ""
+        """Why it is dead."""
 
     @property
     def pid(self) -> int | None:
@@ -79,9 +96,10 @@ class Kernel:
         provisioner = self._manager.provisioner if self._manager else None
         return getattr(provisioner, "pid", None)
 
-    async def start(self) -> None:
-        """Start the process; `wait_ready` says when it answers."""
-        self.id, self.state, self._ending = uuid.uuid4().hex[:12], "starting", ""
+    async def start(self) -> bool:
+        """Start the process and wait until it answers; False when it does not, see `reason`."""
+        self.id, self.state, self._ending, self.reason = uuid.uuid4().hex[:12], "starting", "", ""
+        self._oom_kills = memory.oom_kills()
         self._manager = AsyncKernelManager(
             kernel_name="run",
             kernel_spec_manager=KernelSpecManager(
@@ -91,7 +109,12 @@ class Kernel:
             ip=str(self._runtime / self.id),
             connection_file=str(self._runtime / f"{self.id}.json"),
         )
-        await self._manager.start_kernel(cwd=str(self._cwd), env=self._env)
+        try:
+            with self._log.open("wb") as log:
+                await self._manager.start_kernel(cwd=str(self._cwd), env=self._env, stderr=log)
+        except OSError as error:
+            self._dead(f"the kernel did not start: {error}")
+            return False
         self._client = self._manager.client()
         # `client()` clones the manager's session id, and a second client with it hangs the first.
         self._client.session.session = uuid.uuid4().hex
@@ -101,69 +124,100 @@ class Kernel:
             asyncio.create_task(self._read(self._client.shell_channel.socket, self._take_shell)),
             asyncio.create_task(self._watch(self._manager)),
         ]
+        try:
+            async with asyncio.timeout(READY_DEADLINE_S):
+                return await self._answers()
+        except TimeoutError:
+            await self.kill(f"the kernel did not answer within {READY_DEADLINE_S:g} s")
+            return False
 
-    async def wait_ready(self) -> None:
-        """Wait until the kernel answers.
-
-        Raises TimeoutError after `READY_DEADLINE_S`, RuntimeError if it died before.
-        """
-        assert self._client is not None
-        async with asyncio.timeout(READY_DEADLINE_S):
-            # The first answers may come before iopub is subscribed: ask until both are there.
-            while True:
-                request = self._track(self._client.kernel_info())
-                try:
-                    async with asyncio.timeout(1.0):
-                        if (await request.reply).status == "died":
-                            raise RuntimeError(self._ending or "the kernel died while it started")
-                        await request.idle.wait()
-                    break
-                except TimeoutError:
-                    continue
-        self.state = "idle"
+    async def _answers(self) -> bool:
+        assert self._client is not None  # noqa: S101 - `start` has just set it
+        # The first answers may come before iopub is subscribed: ask until both are there.
+        while True:
+            msg_id = self._client.kernel_info()
+            request = self._track(msg_id)
+            try:
+                async with asyncio.timeout(1.0):
+                    if (await request.reply).status == "died":
+                        return False
+                    await request.idle.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._requests.pop(msg_id, None)
+            if self.state == "starting":
+                self.state = "idle"
+            return self.state == "idle"
 
     async def execute(self, source: str, begin: Callable[[str], None]) -> Reply:
         """Run code; `begin` gets the request's id before the first message can come."""
         if self.state == "dead" or self._client is None:
             return Reply("died")
-        self.state = "busy"
         msg_id = self._client.execute(
             source, allow_stdin=False, stop_on_error=False, store_history=True
         )
         begin(msg_id)
-        request = self._track(msg_id)
+        self.state = "busy"
+        request = self._current = self._track(msg_id)
         try:
-            await request.idle.wait()
-            async with asyncio.timeout(REPLY_GRACE_S):
-                return await request.reply
-        except TimeoutError:
-            return Reply("ok")
+            return await self._outcome(request)
         finally:
+            self._current = None
             self._requests.pop(msg_id, None)
             if self.state == "busy":
                 self.state = "idle"
 
+    async def _outcome(self, request: _Request) -> Reply:
+        """The reply, once all output is here: when iopub says idle, which comes last there."""
+        loop, idle = asyncio.get_running_loop(), asyncio.ensure_future(request.idle.wait())
+        try:
+            await asyncio.wait({idle, request.reply}, return_when=asyncio.FIRST_COMPLETED)
+            if not idle.done():
+                # Code can break the kernel's iopub; a flood on it takes its time.
+                since = loop.time()
+                while not idle.done() and loop.time() - max(since, self._last_message) < GRACE_S:
+                    await asyncio.wait({idle}, timeout=GRACE_S)
+            await asyncio.wait({request.reply}, timeout=GRACE_S)
+        finally:
+            idle.cancel()
+        if request.reply.done():
+            return request.reply.result()
+        return Reply("error", ename=request.ename or "the kernel went idle without a reply")
+
     async def interrupt(self) -> None:
-        """Send SIGINT to the kernel's process group."""
-        if self._manager is not None and self.state in ("busy", "idle"):
-            await self._manager.interrupt_kernel()
+        """Send SIGINT to the kernel's process group, once the current cell has begun."""
+        request, manager = self._current, self._manager
+        if request is None or manager is None:
+            return
+        try:
+            async with asyncio.timeout(BEGIN_S):
+                await request.begun.wait()
+        except TimeoutError:
+            pass
+        if request is self._current and self.state == "busy":
+            await manager.interrupt_kernel()
 
     async def kill(self, reason: str) -> None:
         """Kill the process; its death is reported with this reason."""
         if self._manager is not None and self.state != "dead":
-            self._ending = reason
-            await self._manager.signal_kernel(9)
+            self._ending = self._ending or reason
+            await self._manager.signal_kernel(signal.SIGKILL)
 
-    async def stop(self) -> None:
-        """End the process and everything that reads from it; no death is reported."""
-        self.state = "dead"
+    async def stop(self, *, starting: bool = False) -> None:
+        """End the process and everything that reads from it; no death is reported.
+
+        `starting` says that another one follows.
+        """
+        self.state = "starting" if starting else "dead"
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._readers = []
         if self._client is not None:
             self._client.stop_channels()
-        if self._manager is not None:
+            self._client = None
+        if self._manager is not None and self._manager.has_kernel:
             await self._manager.shutdown_kernel(now=True)
         self._fail_requests()
 
@@ -173,27 +227,35 @@ class Kernel:
         return request
 
     async def _read(self, socket: Any, take: Callable[[Message], None]) -> None:
-        assert self._client is not None
-        session = self._client.session
+        assert self._client is not None  # noqa: S101 - readers live as long as the client
+        session, loop = self._client.session, asyncio.get_running_loop()
         while True:
             frames = await socket.recv_multipart()
-            self._last_message = asyncio.get_running_loop().time()
+            self._last_message = loop.time()
+            # The code that runs in the kernel can send anything: what is not signed with our key,
+            # not what the protocol says, or nested too deep, must not stop us from reading on.
             try:
                 _, parts = session.feed_identities(frames)
                 message = session.deserialize(parts)
-            except ValueError:  # not signed with our key, or cut short
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue
-            take(message)
+            with contextlib.suppress(RecursionError):
+                if _well_formed(message):
+                    take(message)
+            await self._pace()
 
     def _take_iopub(self, message: Message) -> None:
         parent = message["parent_header"].get("msg_id", "")
         self._on_message(parent, message)
         request = self._requests.get(parent)
-        if (
-            request
-            and message["msg_type"] == "status"
-            and message["content"]["execution_state"] == "idle"
-        ):
+        if request is None:
+            return
+        kind, content = message["msg_type"], message["content"]
+        if kind == "execute_input":
+            request.begun.set()
+        elif kind == "error":
+            request.ename = str(content.get("ename"))
+        elif kind == "status" and content["execution_state"] == "idle":
             request.idle.set()
 
     def _take_shell(self, message: Message) -> None:
@@ -202,24 +264,46 @@ class Kernel:
             content = message["content"]
             request.reply.set_result(
                 Reply(
-                    content.get("status", "ok"),
+                    str(content.get("status", "ok")),
                     content.get("execution_count"),
-                    content.get("ename", ""),
+                    str(content.get("ename", "")),
                 )
             )
 
     async def _watch(self, manager: AsyncKernelManager) -> None:
         """Notice the process's end; no restarter of Jupyter's, which would hide it."""
         provisioner = manager.provisioner
-        assert provisioner is not None
+        assert provisioner is not None  # noqa: S101 - the kernel has been started
         code = await provisioner.wait()
-        loop = asyncio.get_running_loop()
-        while loop.time() - self._last_message < DRAIN_S:
-            await asyncio.sleep(DRAIN_S / 3)
-        self.state = "dead"
-        self._ending = self._ending or _words(code)
-        self._on_death(self._ending)
+        loop, noticed = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        while loop.time() - max(noticed, self._last_message) < DRAIN_S:
+            await asyncio.sleep(DRAIN_S / 6)
+        self._dead(self._ending or self._words(code))
+
+    def _dead(self, reason: str) -> None:
+        self.state, self.reason = "dead", reason
+        self._on_death(reason)
         self._fail_requests()
+
+    def _words(self, code: int | None) -> str:
+        if code is None or code >= 0:
+            words = f"the kernel's process ended by itself with exit status {code}"
+            return words + self._last_words()
+        if code == -signal.SIGKILL and memory.oom_kills() > self._oom_kills:
+            use = memory.of_cgroup()
+            limit = f" of {use.limit / 2**30:.2f} GiB" if use else ""
+            return f"out of memory: at its limit{limit} the machine killed the kernel"
+        names = {number.value: number.name for number in signal.Signals}
+        words = f"the kernel was killed by signal {names.get(-code, -code)}"
+        return words + self._last_words()
+
+    def _last_words(self) -> str:
+        """What the interpreter itself said at the end: no ipykernel, a segmentation fault."""
+        try:
+            said = self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+        return f"; its last words: {said}" if said else ""
 
     def _fail_requests(self) -> None:
         for request in self._requests.values():
@@ -228,12 +312,10 @@ class Kernel:
             request.idle.set()
 
 
-def _words(code: int | None) -> str:
-    if code is not None and code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = str(-code)
-        return f"the kernel was killed by signal {name}"
-    return f"the kernel's process ended by itself with exit status {code}"
-
+def _well_formed(message: Message) -> bool:
+    content, kind = message.get("content"), message.get("msg_type")
+    if not isinstance(content, dict) or not isinstance(message.get("parent_header"), dict):
+        return False
+    if kind == "stream":
+        return "name" in content and "text" in content
+    return kind != "status" or "execution_state" in content

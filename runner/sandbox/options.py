@@ -48,3 +48,8 @@ class Options(BaseModel):
     def phases(self) -> Path:
         """What was done before the server started, a JSON line each."""
         return self.state / "phases.jsonl"
+
+    @property
+    def environment(self) -> Path:
+        """What the kernel's Python has, as JSON."""
+        return self.state / "environment.json"

@@ -53,25 +53,29 @@ def _learn(operation: Operation, line: dict[str, Any]) -> None:
         operation.done.set()
 
 
-def cell_of(operation: Operation) -> Notebook:
-    """A notebook with one cell, for the outputs of one operation."""
-    notebook = Notebook()
-    notebook.apply({"type": "cell", "action": "insert", "cell": "only", "source": ""})
-    notebook.cells[operation.id] = notebook.cells.pop("only")
-    return notebook
+class OneCell:
+    """The outputs of one operation, by the notebook's rules, from its lines alone."""
 
+    def __init__(self) -> None:
+        self._notebook = Notebook()
+        self._notebook.apply({"type": "cell", "action": "insert", "cell": "it", "source": ""})
 
-def apply(notebook: Notebook, operation: Operation, line: dict[str, Any]) -> None:
-    """Apply a line of an operation to its own notebook."""
-    if line["type"] == "cell":
-        return
-    line = {**line, "cell": operation.id}
-    if line["type"] == "shell":
-        line["type"] = "start"
-    elif line["type"] == "shell_output":
-        content = {"name": line["stream"], "text": line["text"]}
-        line |= {"type": "message", "msg_type": "stream", "content": content, "metadata": {}}
-    notebook.apply(line)
+    def apply(self, line: dict[str, Any]) -> None:
+        """Take one of its lines."""
+        if line["type"] == "cell":
+            return
+        line = {**line, "cell": "it"}
+        if line["type"] == "shell":
+            line["type"] = "start"
+        elif line["type"] == "shell_output":
+            content = {"name": line["stream"], "text": line["text"]}
+            line |= {"type": "message", "msg_type": "stream", "content": content}
+        self._notebook.apply(line)
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """In nbformat's shape."""
+        return list(self._notebook.cells["it"].outputs)
 
 
 @cache

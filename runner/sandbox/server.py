@@ -11,11 +11,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import HTTPError
 
+from runner.sandbox import rendering
 from runner.sandbox.access import LookOnAuthorizer, TicketIdentityProvider
 from runner.sandbox.core import Sandbox
 from runner.sandbox.file_handlers import LARGEST_UPLOAD
-
-NOTEBOOK = "notebook.ipynb"
 
 
 class Contents(AsyncLargeFileManager):
@@ -38,7 +37,7 @@ class Contents(AsyncLargeFileManager):
         await super().delete_file(path)
 
     def _spare_the_notebook(self, path: str) -> None:
-        if path.strip("/") == NOTEBOOK:
+        if path.strip("/") == rendering.NAME:
             raise HTTPError(403, "this notebook is written by the run; save a copy")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
+from runner.sandbox import memory
 from runner.sandbox.core import Sandbox
 
-EVERY_S = 0.5
-DISK_EVERY_S = 5.0
+EVERY_S = 0.1
+COUNT_EVERY_S = 0.5
+"""How often processes are counted where no cgroup counts them: that takes longer."""
+DISK_EVERY_S = 1.0
+DISK_SHARE = 20
+"""A count of the disk that took a second is followed by twenty without one."""
 KILL_AT = 0.95
 """Share of the memory limit at which a process is killed, before the kernel of the machine
 kills the whole container."""
@@ -20,27 +22,28 @@ WARN_DISK_AT, STOP_DISK_AT = 0.80, 0.95
 WIND_UP_S = 300.0
 """After the run's timeout the agent has this long to collect outputs and to end the run."""
 
-CGROUP = Path("/sys/fs/cgroup")
-
 
 async def watch(sandbox: Sandbox) -> None:
     """Look after one sandbox until it is to end; then set `sandbox.ended`."""
-    loop = asyncio.get_running_loop()
-    disk_at = 0.0
+    sandbox.spawn(_watch_memory(sandbox))
+    if sandbox.options.disk_bytes:
+        sandbox.spawn(_watch_disk(sandbox, sandbox.options.disk_bytes))
+    told = False
     while not sandbox.ended.is_set():
-        await asyncio.sleep(EVERY_S)
-        if sandbox.busy:
-            await _memory(sandbox)
-        if sandbox.options.disk_bytes and loop.time() >= disk_at:
-            disk_at = loop.time() + DISK_EVERY_S
-            used = await asyncio.to_thread(_tree_size, sandbox.options.workspace)
-            await _disk(sandbox, used, sandbox.options.disk_bytes)
-        if reason := _over(sandbox, loop.time()):
-            sandbox.warn(reason)
+        if sandbox.journal.failure and not told:
+            sandbox.book.warn(
+                f"the journal cannot be written ({sandbox.journal.failure}): lines wait in memory, "
+                "and whoever prints much has to wait. Delete files"
+            )
+        told = bool(sandbox.journal.failure)
+        if reason := over(sandbox, asyncio.get_running_loop().time()):
+            sandbox.book.warn(reason)
             sandbox.ended.set()
+        await asyncio.sleep(EVERY_S)
 
 
-def _over(sandbox: Sandbox, time: float) -> str:
+def over(sandbox: Sandbox, time: float) -> str:
+    """Why the sandbox ends at this event-loop time, or empty."""
     options = sandbox.options
     spent = time - sandbox.ready_at if sandbox.ready_at is not None else 0.0
     unused = time - sandbox.active_at
@@ -52,92 +55,83 @@ def _over(sandbox: Sandbox, time: float) -> str:
     return ""
 
 
-async def _memory(sandbox: Sandbox) -> None:
-    roots = [*sandbox.commands(), *([sandbox.kernel.pid] if sandbox.kernel.pid else [])]
-    limit, used = memory(sandbox.options.memory_bytes, roots)
-    if limit is None or used <= limit * KILL_AT:
-        return
-    largest = max(roots, key=lambda root: resident([root]), default=None)
-    words = (
-        f"out of memory: {used / 2**30:.2f} GiB of the limit of {limit / 2**30:.2f} GiB were in "
-        "use, so {} was killed before the machine would have killed everything. "
-        "Raise sandbox.memory, or hold less at once"
+# -- memory --------------------------------------------------------------------------------
+
+
+async def _watch_memory(sandbox: Sandbox) -> None:
+    kernel = sandbox.executions.kernel
+    while True:
+        commands = {run.pid: run for run in sandbox.commands.running.values() if run}
+        roots = [*commands, *([kernel.pid] if kernel.pid else [])]
+        limit = sandbox.options.memory_bytes
+        if limit is None:
+            use = memory.of_cgroup()
+        else:
+            sizes = await asyncio.to_thread(memory.resident, roots)
+            use = memory.Use(sum(sizes.values()), limit)
+        if use and use.used > use.limit * KILL_AT and roots:
+            sizes = await asyncio.to_thread(memory.resident, roots)
+            largest = max(roots, key=lambda root: sizes[root])
+            if command := commands.get(largest):
+                command.kill(words(use, "the command"))
+            else:
+                await kernel.kill(words(use, "the kernel"))
+        await asyncio.sleep(EVERY_S if limit is None else COUNT_EVERY_S)
+
+
+def words(use: memory.Use, who: str) -> str:
+    """Why a process was killed."""
+    return (
+        f"out of memory: {use} was in use, so {who} was killed before the machine would have "
+        "killed everything. Hold less at once, or raise sandbox.memory"
     )
-    if largest is not None and largest in sandbox.commands():
-        sandbox.warn(words.format("the shell command that used most"))
-        os.killpg(largest, 9)
-    else:
-        await sandbox.kernel.kill(words.format("the kernel"))
 
 
-def memory(limit: int | None, roots: Iterable[int]) -> tuple[int | None, int]:
-    """The limit in force and what is used of it, in bytes; the limit is None where none is set.
-
-    A limit of the runner's own counts the processes it started; a cgroup's
-    counts all that is in it, less the page cache that can be given back.
-    """
-    if limit is not None:
-        return limit, resident(roots)
-    for limit_file, used_file, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-        ),
-    ):
-        try:
-            text = (CGROUP / limit_file).read_text().strip()
-            if text == "max" or int(text) >= 1 << 60:
-                continue
-            used = int((CGROUP / used_file).read_text())
-            cache = dict(line.split() for line in (CGROUP / stat).read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        return int(text), used - int(cache.get("inactive_file", 0))
-    return None, 0
+# -- disk ----------------------------------------------------------------------------------
 
 
-def resident(roots: Iterable[int]) -> int:
-    """Memory in RAM of these processes and all their children, in bytes."""
-    total = 0
+async def _watch_disk(sandbox: Sandbox, limit: int) -> None:
+    loop, warned = asyncio.get_running_loop(), False
+    places = (sandbox.options.workspace, sandbox.options.state)
+    while True:
+        began = loop.time()
+        used = await asyncio.to_thread(tree_size, *places)
+        state = f"the sandbox holds {used / 2**20:.0f} MiB of its limit of {limit / 2**20:.0f} MiB"
+        if used >= limit * STOP_DISK_AT:
+            if not sandbox.full or used >= limit:
+                await _stop_for_disk(sandbox, f"{state}: no cell is run until files are deleted")
+        else:
+            sandbox.full = ""
+            if used >= limit * WARN_DISK_AT and not warned:
+                sandbox.book.warn(
+                    f"{state}: delete what is not needed, or wind up (sandbox.disk raises it)"
+                )
+        warned = used >= limit * WARN_DISK_AT
+        await asyncio.sleep(max(DISK_EVERY_S, DISK_SHARE * (loop.time() - began)))
+
+
+async def _stop_for_disk(sandbox: Sandbox, words: str) -> None:
+    """Interrupt all that may write; a shell command may still be sent, to delete files."""
+    if not sandbox.full:
+        sandbox.full = words
+        sandbox.book.warn(words)
+    running = [op for op in sandbox.book.operations.values() if not op.final]
+    await asyncio.gather(*(sandbox.interrupt(operation) for operation in running))
+
+
+def tree_size(*roots: Path) -> int:
+    """Bytes on disk of all that is in these directories, a file with several names once."""
+    total, seen = 0, set()
     for root in roots:
-        try:
-            tree = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
-        except psutil.Error:
-            continue
-        for process in tree:
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
-    return total
-
-
-async def _disk(sandbox: Sandbox, used: int, limit: int) -> None:
-    share = used / limit
-    words = f"the workspace holds {used / 2**20:.0f} MiB of its limit of {limit / 2**20:.0f} MiB"
-    if share >= STOP_DISK_AT:
-        if not sandbox.full:
-            sandbox.full = f"{words}: nothing new is run until files are deleted"
-            sandbox.warn(sandbox.full)
-            for operation in list(sandbox.operations.values()):
-                await sandbox.interrupt(operation)
-    elif share >= WARN_DISK_AT:
-        sandbox.full = ""
-        warning = f"{words}: delete what is not needed, or wind up (sandbox.disk raises it)"
-        if not any(text.endswith("wind up (sandbox.disk raises it)") for text in sandbox.warnings):
-            sandbox.warn(warning)
-    else:
-        sandbox.full = ""
-
-
-def _tree_size(root: Path) -> int:
-    total = 0
-    for directory, _, names in os.walk(root, onerror=None):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(directory, name)).st_blocks * 512  # noqa: PTH118
-            except OSError:
-                continue
+        for directory, _, names in os.walk(root):
+            for name in names:
+                try:
+                    info = os.lstat(f"{directory}/{name}")
+                except OSError:
+                    continue
+                if info.st_nlink > 1:
+                    if (info.st_dev, info.st_ino) in seen:
+                        continue
+                    seen.add((info.st_dev, info.st_ino))
+                total += info.st_blocks * 512
     return total

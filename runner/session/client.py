@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import httpx
 import tenacity
@@ -24,6 +25,8 @@ SCHEMA = 1
 """Version of the sandbox server's interface that this client speaks."""
 POLL_S = 20.0
 """How long one request waits at the server for news."""
+UPLOAD_S = 600.0
+"""How long an upload that has arrived may take to be in its place."""
 RECONNECT_S = 60.0
 """How long a server that stops answering is asked again."""
 
@@ -120,7 +123,9 @@ class Session:
 
     # -- the sandbox -----------------------------------------------------------------------
 
-    def connect(self, deadline_s: float, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def connect(
+        self, deadline_s: float, check: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         """Wait until the server answers and its kernel is ready; returns `info`.
 
         `check` is called while it waits and may raise, if it knows that the
@@ -140,19 +145,22 @@ class Session:
                             f"this client version {SCHEMA}",
                             hint="use a client and an image of the same release",
                         )
-                    if info["kernel"]["state"] == "dead":
-                        raise SandboxUnreachable("the kernel did not start; see logs/sandbox.log")
                     if info["ready"]:
                         self.boot = info["boot"]
                         return info
+                    if info["kernel"]["state"] == "dead":
+                        raise SandboxUnreachable(f"no kernel: {info['kernel']['reason']}")
                     why = "the kernel is not ready"
+                elif response.status_code in (401, 403):
+                    raise OperationError(f"the sandbox refused: {_words(response)}")
                 else:
                     why = f"HTTP status {response.status_code}: {_words(response)}"
             except httpx.TransportError as error:
                 why = str(error) or type(error).__name__
             if time.monotonic() > end:
                 raise SandboxUnreachable(
-                    f"the sandbox at {self.endpoint.url} was not ready after {deadline_s:g} s: {why}",
+                    f"the sandbox at {self.endpoint.url} was not ready after {deadline_s:g} s: "
+                    f"{why}",
                     hint="logs/sandbox.log of the run has the server's own words",
                 )
             time.sleep(0.05)
@@ -277,12 +285,12 @@ class Session:
 
     def read_file(self, path: str) -> bytes:
         """A file of the workspace."""
-        return self._request("GET", f"/files/{path}").content
+        return self._request("GET", _file(path)).content
 
     @contextlib.contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
         """A file of the workspace, in pieces."""
-        with self._http.stream("GET", f"/files/{path}") as response:
+        with self._http.stream("GET", _file(path)) as response:
             if response.status_code != 200:
                 response.read()
                 raise OperationError(f"{path}: {_words(response)}")
@@ -290,7 +298,7 @@ class Session:
 
     def write_file(self, path: str, data: bytes | IO[bytes], *, op: str | None = None) -> Result:
         """Write a file of the workspace, making its directories."""
-        return self._upload(f"/files/{path}", data, {}, op)
+        return self._upload(_file(path), data, {}, op)
 
     def download(self, path: str, into: Path) -> None:
         """Get a directory of the workspace, whole."""
@@ -303,7 +311,7 @@ class Session:
                     spool.write(piece)
             spool.seek(0)
             with tarfile.open(fileobj=spool) as tar:
-                tar.extractall(into, filter="data")
+                tar.extractall(into, filter=_inside)  # noqa: S202 - that is what the filter is for
 
     def upload(self, source: Path, path: str = ".", *, op: str | None = None) -> Result:
         """Put a directory's content into a directory of the workspace."""
@@ -318,7 +326,8 @@ class Session:
     def _upload(
         self, url: str, data: bytes | IO[bytes], params: dict[str, Any], op: str | None
     ) -> Result:
-        params |= {"operation": op or uuid.uuid4().hex, "boot": self.boot}
+        op = op or uuid.uuid4().hex
+        params |= {"operation": op, "boot": self.boot}
 
         def content() -> Any:
             if isinstance(data, bytes):
@@ -326,7 +335,8 @@ class Session:
             data.seek(0, os.SEEK_SET)
             return iter(lambda: data.read(1 << 20), b"")
 
-        return _result(self._json("PUT", url, params=params, content=content))
+        answer = self._json("PUT", url, params=params, content=content)
+        return self._await(op, answer, time.monotonic() + UPLOAD_S)
 
     def _await(self, op: str, answer: dict[str, Any], end: float) -> Result:
         while not answer["final"] and (left := end - time.monotonic()) > 0:
@@ -366,6 +376,18 @@ class Session:
         if response.status_code >= 400:
             raise OperationError(f"the sandbox refused: {_words(response)}")
         return response
+
+
+def _file(path: str) -> str:
+    return f"/files/{quote(path, errors='surrogateescape')}"
+
+
+def _inside(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
+    """Leave out links that lead out of the directory; refuse all else that does."""
+    try:
+        return tarfile.data_filter(member, into)
+    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+        return None
 
 
 def _words(response: httpx.Response) -> str:

@@ -133,7 +133,9 @@ class LocalBackend:
         elif not agent:
             state, exit_status = "interrupted", None
             where = "its sandbox still runs" if sandbox else "its sandbox has ended"
-            reason = f"the agent's processes are gone ({where}); `runner resume {run.run_id}` goes on"
+            reason = (
+                f"the agent's processes are gone ({where}); `runner resume {run.run_id}` goes on"
+            )
         if state in ("created", "preparing") and phases:
             now = phases[-1]
             state = "preparing"
@@ -245,7 +247,9 @@ class LocalBackend:
             with _listening(plan.experiment.sandbox.jupyter_port) as listening:
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}"
                 own = plan.experiment.sandbox
-                left = own.timeout - spent_s(line for line, _ in read_lines(record.path / "transcript.jsonl"))
+                left = own.timeout - spent_s(
+                    line for line, _ in read_lines(record.path / "transcript.jsonl")
+                )
                 sandbox = processes.start(
                     [
                         sys.executable, "-P", "-m", "runner.backends.local.init",

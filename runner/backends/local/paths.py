@@ -1,4 +1,4 @@
-"""Where everything of a local run lies: the sandbox under the state directory, the record beside."""
+"""Where everything of a local sandbox lies: one directory a run, under the state directory."""
 
 from __future__ import annotations
 

@@ -1,0 +1,94 @@
+"""`python -m runner.agent OPTIONS.json`: the agent's process.
+
+A small supervisor, which starts the worker again when it crashes: on a
+cluster the sandbox would die with this container. A worker that came to an
+end has written an `end` line; one that has not, crashed.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from runner.agent.options import AgentOptions
+from runner.record import Record, read_lines
+
+MOST_RESTARTS = 3
+CRASHED = 3
+
+
+def main() -> int:
+    """Supervise, or work when told so."""
+    options = AgentOptions.model_validate_json(Path(sys.argv[1]).read_bytes())
+    if len(sys.argv) > 2:
+        from runner.agent.worker import work
+
+        return work(options, int(sys.argv[2]), sys.argv[3])
+    return supervise(options)
+
+
+def supervise(options: AgentOptions) -> int:
+    """Run workers until one ends; returns the run's exit status."""
+    worker: subprocess.Popen[bytes] | None = None
+    leaving = False
+
+    def leave(*_: object) -> None:
+        nonlocal leaving
+        leaving = True
+        if worker is not None:
+            worker.terminate()
+
+    signal.signal(signal.SIGTERM, leave)
+    reason, first, begin = options.reason, _attempts(options) + 1, _lines(options)
+    status = 0
+    for attempt in range(first, first + 1 + MOST_RESTARTS):
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "runner.agent", sys.argv[1], str(attempt), reason],
+            close_fds=False,  # the lock on the record is held by whoever of the two lives
+        )
+        if leaving:
+            worker.terminate()
+        status = worker.wait()
+        if _ended(options, begin):
+            return status
+        reason = f"the agent's process {_words(status)}; it was started again"
+        if leaving:
+            break
+    record = Record.open(options.record, write=True)
+    record.say(
+        "end",
+        state="interrupted" if leaving else "failed",
+        reason=f"the agent's process {_words(status)}"
+        + ("" if leaving else f", {MOST_RESTARTS + 1} times; see logs/agent.log"),
+        bound=None,
+        exit_status=143 if leaving else CRASHED,
+        journal={"lines": record.journal.lines, "head": record.journal.head},
+    )
+    record.close()
+    return 143 if leaving else CRASHED
+
+
+def _lines(options: AgentOptions) -> int:
+    return sum(1 for _ in read_lines(options.record / "transcript.jsonl"))
+
+
+def _attempts(options: AgentOptions) -> int:
+    return Record.open(options.record).state().attempts
+
+
+def _ended(options: AgentOptions, begin: int) -> bool:
+    """Whether an `end` line was written after the first `begin` lines."""
+    lines = [line for line, _ in read_lines(options.record / "transcript.jsonl")]
+    return any(line["type"] == "end" for line in lines[begin:])
+
+
+def _words(status: int) -> str:
+    if status < 0:
+        return f"was killed by signal {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config import Experiment, Gpu, HostVolume, Machine, gpus_for, parse, refusals
+from runner.config.support import LOCAL
+from runner.settings import GPU_CLASSES
+
+GIB = 1024**3
+BARE = Machine(os_name="Linux", cores=4, memory_bytes=16 * GIB, gpu_classes=GPU_CLASSES)
+
+
+def gpu(index: int, name: str) -> Gpu:
+    return Gpu(index, f"GPU-{index}", name, 80 * GIB)
+
+
+RICH = Machine(
+    os_name="Linux",
+    cores=4,
+    memory_bytes=16 * GIB,
+    gpus=(
+        gpu(0, "NVIDIA A100-SXM4-80GB"),
+        gpu(1, "Tesla T4"),
+        gpu(2, "NVIDIA A100-SXM4-80GB"),
+        gpu(3, "NVIDIA H100 80GB HBM3"),
+    ),
+    system_packages=frozenset({"git"}),
+    pythons={"3.12": "/usr/bin/python3.12"},
+    volumes={
+        "weights": HostVolume("/srv/weights"),
+        "answers": HostVolume("/srv/answers", writable=False),
+        "gone": HostVolume("/srv/gone", exists=False),
+    },
+    gpu_classes=GPU_CLASSES,
+)
+
+
+def experiment(**sandbox: Any) -> Experiment:
+    return parse({"name": "x", "task": "Do it.", "sandbox": sandbox}, folder=None)
+
+
+def test_every_field_has_a_row() -> None:
+    keys = set()
+    for name, field in Experiment.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        keys |= {f"{name}.{key}" for key in inner} if inner else {name}
+    assert set(LOCAL) == keys
+
+
+def test_defaults_are_never_refused() -> None:
+    assert refusals(experiment(), "local", BARE) == []
+    spelt_out = experiment(gpu=[], debug=False, models=[], encrypted_ports=[], gpu_count=1)
+    assert refusals(spelt_out, "local", BARE) == []
+
+
+@pytest.mark.parametrize(
+    "sandbox",
+    [
+        {"gpu": "A100", "gpu_count": 2},
+        {"gpu": ["H200", "H100"]},
+        {"gpu": "NVIDIA-H100-80GB-HBM3"},
+        {"gpu": "T4"},
+        {"system_packages": ["git"]},
+        {"python_version": "3.12"},
+        {"cpu": "4"},
+        {"cpu": "2000m"},
+        {"memory": "16Gi"},
+        {"disk": "10Gi"},
+        {"volumes": [{"name": "weights", "path": "w"}]},
+        {"volumes": [{"name": "weights", "path": "/workspace/w"}]},
+        {"volumes": [{"name": "answers", "path": "a", "read_only": True}]},
+        {"jupyter_port": 8888, "timeout": "3h", "execution_mode": "cli", "env": {"A": "b"}},
+    ],
+)
+def test_what_takes_effect_on_local(sandbox: dict[str, Any]) -> None:
+    assert refusals(experiment(**sandbox), "local", RICH) == []
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "key", "words"),
+    [
+        ({"gpu": "A100", "gpu_count": 3}, "gpu", "NVIDIA A100-SXM4-80GB"),
+        ({"gpu": ["H200", "L4"]}, "gpu", "1 × H200 or L4"),
+        ({"gpu": "B200"}, "gpu", "Known classes: A100"),
+        ({"image": "interp"}, "image", "python_packages"),
+        ({"cpu": "500m"}, "cpu", "fraction"),
+        ({"cpu": 8}, "cpu", "This machine has 4."),
+        ({"memory": "17Gi"}, "memory", "16.0Gi"),
+        ({"system_packages": ["git", "jq"]}, "system_packages", "sudo apt-get install jq"),
+        ({"python_version": "3.13"}, "python_version", "uv python install 3.13"),
+        ({"volumes": [{"name": "x", "path": "x"}]}, "volumes[0].name", "weights, answers"),
+        ({"volumes": [{"name": "gone", "path": "x"}]}, "volumes[0].name", "no /srv/gone"),
+        ({"volumes": [{"name": "weights", "path": "/data"}]}, "volumes[0].path", "/workspace"),
+        (
+            {"volumes": [{"name": "weights", "path": "w", "read_only": True}]},
+            "volumes[0].read_only",
+            "write permission",
+        ),
+        ({"queue": "team"}, "queue", "kubernetes"),
+        ({"priority": "low"}, "priority", "kubernetes"),
+        ({"on_disruption": "resume"}, "on_disruption", "kubernetes"),
+        ({"docker_in_docker": True}, "docker_in_docker", "privileged"),
+        ({"debug": True}, "debug", "runner shell"),
+        ({"encrypted_ports": [8080]}, "encrypted_ports", "runner open"),
+        ({"models": ["a/b"]}, "models", "sandbox.volumes"),
+    ],
+)
+def test_what_local_refuses(sandbox: dict[str, Any], key: str, words: str) -> None:
+    (error,) = refusals(experiment(**sandbox), "local", RICH, file="e.toml")
+    assert error.key == f"sandbox.{key}"
+    assert error.file == "e.toml"
+    assert error.exit_status == 2
+    assert error.hint
+    assert words in str(error)
+
+
+def test_cpu_needs_linux() -> None:
+    mac = Machine(os_name="Darwin", cores=8, memory_bytes=GIB)
+    (error,) = refusals(experiment(cpu=2), "local", mac)
+    assert "Darwin" in str(error)
+
+
+def test_a_machine_without_gpus_says_so() -> None:
+    (error,) = refusals(experiment(gpu="A100"), "local", BARE)
+    assert "nvidia-smi lists none" in str(error)
+
+
+def test_all_refusals_are_told() -> None:
+    keys = [e.key for e in refusals(experiment(image="x", gpu="L4", queue="q"), "local", RICH)]
+    assert keys == ["sandbox.image", "sandbox.gpu", "sandbox.queue"]
+
+
+@pytest.mark.parametrize("backend", ["docker", "kubernetes", "modal"])
+def test_other_backends_are_refused_by_name(backend: str) -> None:
+    (error,) = refusals(experiment(image="x"), backend, RICH)
+    assert error.key == "backend"
+    assert backend in str(error)
+    assert "`local`" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "indices"),
+    [
+        ({}, []),
+        ({"gpu": "A100"}, [0]),
+        ({"gpu": "A100", "gpu_count": 2}, [0, 2]),
+        ({"gpu": ["H200", "H100", "A100"]}, [3]),
+        ({"gpu": "A100-any", "gpu_count": 2}, [0, 2]),
+        ({"gpu": "T4"}, [1]),
+    ],
+)
+def test_gpus_for(sandbox: dict[str, Any], indices: list[int]) -> None:
+    found = gpus_for(experiment(**sandbox).sandbox, RICH)
+    assert found is not None
+    assert [g.index for g in found] == indices
+
+
+def test_a_mig_slice_is_no_whole_gpu() -> None:
+    sliced = Machine("Linux", 4, GIB, (gpu(0, "NVIDIA A100-SXM4-80GB MIG 1g.10gb"),))
+    assert gpus_for(experiment(gpu="A100").sandbox, sliced) is None
+
+
+def test_the_docs_pages_are_current() -> None:
+    from runner import docs_tables
+
+    docs = Path(__file__).parent.parent / "docs"
+    assert (docs / "fields.md").read_text("utf-8") == docs_tables.fields_page()
+    assert (docs / "settings.md").read_text("utf-8") == docs_tables.settings_page()
+    for key in LOCAL:
+        assert f"| `{key.split('.')[-1]}` |" in docs_tables.fields_page()
