@@ -62,12 +62,12 @@ def text_of(outputs, **options):
         ("a\x1b]0;title\x07b", "ab"),
         ("\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
         ("10%\r 50%\r100%\n", "100%\n"),
-        ("a long line\rshort", "shortg line"[:5] + "g line"),
-        ("a long line\x1b[2K\rdone", "donelong line"[:4] + "ng line"),
+        ("a long line\rshort", "shortg line"),
+        ("a long line\x1b[2K\rdone", "done"),
         ("a long line\r\x1b[Kdone", "done"),
         ("\rready", "ready"),
         ("one\r\ntwo\r\n", "one\ntwo\n"),
-        ("abc\b\bX", "aX"),
+        ("abc\b\bX", "aXc"),
         ("\b\bX", "X"),
         ("nul\x00 bell\x07 tab\t", "nul bell tab\t"),
         ("half \ud83d pair", "half ? pair"),
@@ -76,8 +76,6 @@ def text_of(outputs, **options):
     ],
 )
 def test_text_is_what_a_terminal_would_show(raw, shown):
-    if "\x1b[2K" in raw:
-        shown = "done"
     assert clean(raw) == shown
 
 

@@ -12,7 +12,7 @@ from runner.errors import UsageError
 PAGE = 8_000
 """Characters in one part of a cell's text. The head of a shortened text is as long."""
 
-_ERASE_LINE = re.compile(r"\x1b\[[0-2]?K")
+_CURSOR = re.compile(r"([\r\x08]|\x1b\[[0-2]?K)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -22,21 +22,33 @@ def clean(text: str) -> str:
     Escape sequences and control characters go, lines overwritten by `\r` and `\b`
     are resolved, half surrogate pairs (which cannot be sent) become `?`.
     """
-    text = text.replace("\r\n", "\n")
-    if "\r" in text or "\b" in text:
-        text = "\n".join(_overwritten(line) for line in text.split("\n"))
+    lines = text.replace("\r\n", "\n").split("\n")
+    text = "\n".join(_drawn(line) if _CURSOR.search(line) else line for line in lines)
     text = _CONTROL.sub("", strip_sequences(text))
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _overwritten(line: str) -> str:
-    shown = ""
-    for piece in line.split("\r"):
-        written = strip_sequences(piece)
-        while "\b" in written:
-            written = re.sub(r"[^\b]?\b", "", written)
-        shown = written if _ERASE_LINE.search(piece) else written + shown[len(written) :]
-    return shown
+def _drawn(line: str) -> str:
+    """A line as it stands after carriage returns, backspaces and erasures (EL)."""
+    row: list[str] = []
+    at, erased = 0, False
+    for piece in _CURSOR.split(line):
+        if piece == "\r":
+            at = 0
+        elif piece == "\b":
+            at = max(0, at - 1)
+        elif _CURSOR.fullmatch(piece):
+            erased = True
+            if piece[2] in "12":
+                row[:at] = " " * min(at, len(row))
+            if piece[2] != "1":
+                del row[at:]
+        else:
+            written = strip_sequences(piece)
+            row[at : at + len(written)] = written
+            at += len(written)
+    shown = "".join(row)
+    return shown.rstrip(" ") if erased else shown
 
 
 def shorten(text: str, limit: int, how: str = "") -> str:

@@ -245,7 +245,8 @@ class Record:
         return ChainedLog(self.path / name, self._mask)
 
     def _write_run(self) -> None:
-        replace(self.path / "run.json", [to_json(self._run.state()).encode()])
+        for name, content in _renderings(self._run.state()).items():
+            replace(self.path / name, [content])
 
     def _write_notebook(self) -> None:
         start = time.monotonic()
@@ -256,18 +257,23 @@ class Record:
 
 
 def rebuilt(path: Path) -> dict[str, bytes]:
-    """Make what run.json and notebook.ipynb must hold from the truth alone."""
+    """Make what run.json, score.json and notebook.ipynb must hold from the truth alone."""
     notebook, journal = Notebook(), path / "journal.jsonl"
     for line, _ in read_lines(journal) if journal.exists() else ():
         notebook.apply(line)
-    return {
-        "run.json": to_json(_folded(path)).encode(),
-        "notebook.ipynb": b"".join(notebook.pieces()),
-    }
+    return {**_renderings(_folded(path)), "notebook.ipynb": b"".join(notebook.pieces())}
+
+
+def _renderings(state: RunState) -> dict[str, bytes]:
+    """The files that the transcript amounts to; score.json once there is a score."""
+    files = {"run.json": to_json(state)}
+    if state.score is not None:
+        files["score.json"] = json.dumps(state.score, indent=2) + "\n"
+    return {name: text.encode() for name, text in files.items()}
 
 
 def rebuild(path: Path) -> None:
-    """Write run.json and notebook.ipynb anew from the truth."""
+    """Write run.json, score.json and notebook.ipynb anew from the truth."""
     for name, content in rebuilt(path).items():
         replace(path / name, [content])
 

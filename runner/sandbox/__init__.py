@@ -1,15 +1,21 @@
 """What runs inside a sandbox: a jupyter_server extension that owns the notebook.
 
-__main__.py       the process: kernel and server, started together
-options.py        what it is told when it starts
-core.py           Sandbox: kernel, notebook, journal and operations, in one place
-kernel.py         the kernel and the one reader of its messages
-journal.py        the append-only truth
-operations.py     what a client may ask for
-shell.py files.py commands and files of the workspace
-watch.py          memory, disk, idleness, the run's time
-handlers.py file_handlers.py   the HTTP interface (openapi.json)
-page.py fragments.py static/   the live page
+__main__.py  options.py     the process, and what it is told when it starts
+core.py                     Sandbox: what a client asks for is checked and done once
+operations.py  edits.py     what a client may ask for; what an edit makes of a cell
+book.py                     the journal, and the notebook and operations it amounts to
+journal.py  replay.py       the append-only truth, and operations as it tells them
+rendering.py                the .ipynb
+executions.py  kernel.py    the queue; the kernel and the one reader of its messages
+kernel_main.py              the kernel's entry, which the kernel's own Python runs
+commands.py  shell.py       shell commands
+files.py                    files of the workspace
+watch.py  memory.py         memory, disk, idleness, the run's time
+processes.py                every process ends with the sandbox
+server.py                   the jupyter_server that carries all this
+handlers.py  file_handlers.py   the HTTP interface (openapi.json)
+access.py                   who may ask
+page.py  fragments.py  ansi.py  static/   the live page
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class Book:
         self._live[operation.id] = replay.OneCell()
 
     async def outputs(self, operation: Operation) -> Outputs:
-        """Outputs of an operation, in nbformat's shape, as far as it is; long streams are capped."""
+        """What an operation has put out so far, in nbformat's shape; long streams are capped."""
         if not operation.final:
             return self._current(operation)
         if (held := self._results.get(operation.id)) is not None:

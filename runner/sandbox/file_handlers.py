@@ -66,14 +66,14 @@ class TreeHandler(FileApi):
 class Upload(FileApi):
     """A body that is written to a temporary file as it comes."""
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         """Take the body only from whoever has the token."""
         self.upload: Any = None
         self.failure = ""
         await super().prepare()
         if self.request.method != "PUT":
             return
-        self.request.connection.set_max_body_size(LARGEST_UPLOAD)  # type: ignore[attr-defined]
+        self.request.connection.set_max_body_size(LARGEST_UPLOAD)  # type: ignore[union-attr]
         self.sha = hashlib.sha256()
         self.size = 0
         where = self.sandbox.options.state / "uploads"

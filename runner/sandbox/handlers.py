@@ -34,7 +34,7 @@ class Api(APIHandler):
         """The one sandbox of this server."""
         return self.settings["runner"]  # type: ignore[no-any-return]
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         """Let in the holder of the token only, whose use keeps the sandbox from idling out."""
         await super().prepare()
         if not self.token_authenticated:
@@ -204,7 +204,7 @@ class OperationHandler(Api):
 class InterruptHandler(OperationHandler):
     """Stop one operation."""
 
-    SUPPORTED_METHODS = ("POST",)  # type: ignore[assignment]
+    SUPPORTED_METHODS = ("POST",)
 
     async def post(self, op: str) -> None:
         """Interrupt it, and wait a little for its end; nothing happens to one that has ended."""

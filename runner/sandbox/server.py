@@ -23,18 +23,18 @@ class Contents(AsyncLargeFileManager):
     async def save(self, model: dict[str, Any], path: str = "") -> Any:
         """Refuse the run's notebook, with words."""
         self._spare_the_notebook(path)
-        return await super().save(model, path)
+        return await super().save(model, path)  # type: ignore[no-untyped-call]
 
     async def rename_file(self, old_path: str, new_path: str) -> None:
         """Refuse the run's notebook, with words."""
         self._spare_the_notebook(old_path)
         self._spare_the_notebook(new_path)
-        await super().rename_file(old_path, new_path)
+        await super().rename_file(old_path, new_path)  # type: ignore[no-untyped-call]
 
     async def delete_file(self, path: str) -> None:
         """Refuse the run's notebook, with words."""
         self._spare_the_notebook(path)
-        await super().delete_file(path)
+        await super().delete_file(path)  # type: ignore[no-untyped-call]
 
     def _spare_the_notebook(self, path: str) -> None:
         if path.strip("/") == rendering.NAME:
@@ -65,5 +65,6 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         server.add_sockets([inherited])
     else:
         server.add_sockets(bind_sockets(options.port, "127.0.0.1"))
-    sandbox.spawn(app.extension_manager.start_all_extensions())
+    start = app.extension_manager.start_all_extensions()  # type: ignore[no-untyped-call]
+    sandbox.spawn(start)
     return server

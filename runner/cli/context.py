@@ -1,0 +1,77 @@
+"""What a command is handed: the common options, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.backends.base import Backend, Handle
+    from runner.settings import Settings
+
+
+@dataclass
+class Cli:
+    """One call of the command line. Data goes to stdout; notes, which nobody parses, to stderr."""
+
+    json: bool = False
+    runs: Path | None = None
+    backend: str | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force, the command line's own first."""
+        from runner.settings import load_settings
+
+        given: dict[str, Any] = {}
+        if self.runs is not None:
+            given["runs"] = str(self.runs)
+        if self.backend is not None:
+            given["backend"] = self.backend
+        return load_settings(**given)
+
+    @cached_property
+    def engine(self) -> Backend:
+        """The backend."""
+        from runner.backends import backend_of
+
+        return backend_of(self.settings)
+
+    @property
+    def records(self) -> Path:
+        """The directory of all records."""
+        return Path(self.settings.runs)
+
+    def find(self, run: str | None) -> Path:
+        """The record of a run, of the last one for None."""
+        from runner.record import find
+
+        return find(self.records, run)
+
+    def attach(self, run: str | None) -> tuple[Path, Handle]:
+        """The record of a run, and the backend's handle on it."""
+        path = self.find(run)
+        return path, self.engine.attach(path.name)
+
+    def command(self, name: str, *arguments: str) -> str:
+        """Another command, as the user would type it here."""
+        given = ["--runs", str(self.runs)] if self.runs is not None else []
+        return shlex.join(["runner", name, *given, *arguments])
+
+    def say(self, text: str = "") -> None:
+        """Print a line of data."""
+        print(text, flush=True)  # noqa: T201
+
+    def emit(self, **data: Any) -> None:
+        """Print one JSON object on a line."""
+        self.say(json.dumps(data, separators=(",", ":"), default=str))
+
+    def note(self, text: str) -> None:
+        """Say something beside the data; not with --json."""
+        if not self.json:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
