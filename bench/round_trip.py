@@ -64,7 +64,7 @@ def session(top: Path, *, full: bool) -> Iterator[Trip]:
 @contextlib.contextmanager
 def websocket(top: Path) -> Iterator[Trip]:
     """jupyter_kernel_client over the websocket of a jupyter_server."""
-    from jupyter_kernel_client import KernelClient
+    from jupyter_kernel_client import JupyterKernelClient
 
     top.mkdir()
     token, port = secrets.token_hex(16), _free_port()
@@ -77,7 +77,8 @@ def websocket(top: Path) -> Iterator[Trip]:
     )
     try:
         _wait_for(port)
-        with KernelClient(server_url=f"http://127.0.0.1:{port}", token=token) as client:
+        url = f"http://127.0.0.1:{port}"
+        with JupyterKernelClient(server_url=url, token=token) as client:
             yield lambda: client.execute("1+1")
     finally:
         server.terminate()

@@ -16,7 +16,8 @@ from runner.config.files import Copied
 from runner.config.parts import ModelConfig, RepoConfig, VolumeConfig
 from runner.config.quantities import Cpu, Size
 from runner.config.support import LOCAL
-from runner.settings import Deadlines, Image, Price, Settings
+from runner.prices import Price
+from runner.settings import Deadlines, Image, Settings
 
 _DURATIONS = ("timeout", "idle_timeout", "prepare", "start")
 _KINDS = {**dict.fromkeys(_DURATIONS, "duration"), "gpu": "text or list of text"}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from runner import __version__
 from runner.config import Experiment
 from runner.config.parts import Table
-from runner.settings import Price, Settings
+from runner.prices import Price
+
+if TYPE_CHECKING:
+    from runner.settings import Settings
 
 
 class PinnedRepo(Table):

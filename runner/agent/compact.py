@@ -26,7 +26,9 @@ def compact(messages: Sequence[Message], *, keep_last: int, limit_chars: int) ->
 
     Tool results of old messages lose their images first, then their text. The last
     `keep_last` messages, every call and all that the assistant said stay as they are,
-    so that a conversation can be longer than the limit by what they take. Idempotent.
+    so that a conversation can stay longer than the limit. One that keeps it is returned
+    as it is: it makes no difference whether the whole conversation is given each time,
+    or the last result and what came since.
     """
     tools = {
         block["id"]: block["name"]
@@ -34,26 +36,23 @@ def compact(messages: Sequence[Message], *, keep_last: int, limit_chars: int) ->
         for block in _blocks(message)
         if block["type"] == "tool_use"
     }
-    sizes = [_size(message) for message in messages]
-    if sum(sizes) <= limit_chars:
-        return list(messages)
-    last = max(0, len(messages) - keep_last)
-    no_images = [_without_images(message) for message in messages]
-    no_text = [_without_text(message, tools) for message in no_images]
-    text_until = 0
-    result = list(messages)
-    for step in _steps(sizes[:last], max(1, limit_chars // 2)):
+    whole = [(message, _size(message)) for message in messages]
+    no_images = [(m, _size(m)) for m in map(_without_images, messages)]
+    no_text = [(m, _size(m)) for m in (_without_text(m, tools) for m, _ in no_images)]
+
+    result, text_until = whole, 0
+    for step in _steps([size for _, size in whole[:-keep_last or None]], limit_chars // 2):
         for until in (text_until, step):
-            result = [*no_text[:until], *no_images[until:step], *messages[step:]]
-            if sum(map(_size, result)) <= limit_chars:
-                return result
+            if sum(size for _, size in result) <= limit_chars:
+                break
+            result = [*no_text[:until], *no_images[until:step], *whole[step:]]
         text_until = step
-    return result
+    return [message for message, _ in result]
 
 
 def _steps(sizes: Sequence[int], width: int) -> list[int]:
     """Indices behind the messages that complete each further `width` characters."""
-    steps, total = [], 0
+    steps, total, width = [], 0, max(1, width)
     for index, size in enumerate(sizes):
         if (total + size) // width > total // width:
             steps.append(index + 1)

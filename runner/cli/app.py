@@ -33,7 +33,7 @@ COMMANDS = (
     "render",
     "doctor",
 )
-"""Each is a function of the same name in a module of the same name."""
+"""Each is the function `command` of the module of its name."""
 
 _VERBATIM = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 _CONTEXT: dict[str, dict[str, Any]] = {"exec": _VERBATIM}
@@ -65,7 +65,7 @@ def app() -> Any:
     )
     made.callback()(_nothing)
     for name in COMMANDS:
-        function = getattr(import_module(f"runner.cli.{name}"), name)
+        function = import_module(f"runner.cli.{name}").command
         made.command(
             name,
             help=inspect.getdoc(function),

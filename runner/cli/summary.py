@@ -1,0 +1,88 @@
+"""How a run ended or stands, in words. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from runner.cli.words import between, count, dollars, seconds, size, tokens
+from runner.record.run import RunState
+
+EXITS = {"done": 0, "failed": 1, "bound": 4, "timeout": 124, "cancelled": 130, "interrupted": 3}
+MOST_OUTPUTS = 12
+
+Command = Callable[..., str]
+"""`Cli.command`: another command, as the user would type it."""
+
+
+def exit_status(state: str, of_record: int | None) -> int:
+    """The exit status that a run's end means."""
+    if state == "failed" and of_record:
+        return of_record
+    return EXITS.get(state, 3)
+
+
+def spent(run: RunState) -> str:
+    """Turns, tokens, dollars and time on one line."""
+    parts = [count(run.turns, "turn")]
+    if tokens(run.tokens):
+        parts += [count(tokens(run.tokens), "token"), dollars(run.cost_usd)]
+    if run.started or run.created:
+        parts.append(seconds(between(run.started or run.created, run.ended)))
+    return " · ".join(parts)
+
+
+def gpu_hours(run: RunState) -> tuple[float, float | None] | None:
+    """Hours of all GPUs together while it ran, and their dollars if known; None without GPUs."""
+    gpus = len(run.plan.get("gpus") or ())
+    if not gpus or not run.started:
+        return None
+    ran = sum(
+        between(phase["started"], phase["ended"]) or 0.0
+        for phase in run.phases
+        if phase["of"] == "run" and phase["name"] in ("running", "ending")
+    )
+    hours, price = gpus * ran / 3600, run.plan.get("gpu_hour_usd")
+    return hours, None if price is None else hours * price
+
+
+def made(run: RunState) -> Iterator[tuple[str, str]]:
+    """What a run has made and what it cost, as labelled lines."""
+    files = [f"{file['path']} {size(file['bytes'])}" for file in run.outputs]
+    more = [f"… {len(files) - MOST_OUTPUTS} more"] if len(files) > MOST_OUTPUTS else []
+    yield "outputs", ", ".join([*files[:MOST_OUTPUTS], *more]) or "none"
+    if run.score is not None:
+        yield "score", json.dumps(run.score)
+    yield "spent", spent(run)
+    if hours := gpu_hours(run):
+        cost = "" if hours[1] is None else f", {dollars(hours[1])}"
+        yield "gpu", f"{hours[0]:.2f} GPU hours{cost}"
+
+
+def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str, str]]:
+    """The commands that make sense now, each with what it is for."""
+    raise_it = {"turns": "--max-turns", "tokens": "--max-tokens", "usd": "--max-cost-usd"}
+    run_id = run.run_id
+    if state == "bound" and run.bound in raise_it:
+        yield command("resume", run_id, raise_it[run.bound], _more(run)), "goes on where it was"
+    elif state == "timeout":
+        yield command("resume", run_id, "--timeout", "…"), "goes on with more time"
+    elif state in ("interrupted", "cancelled"):
+        yield command("resume", run_id), "goes on where it was"
+    elif state == "failed":
+        yield command("logs", run_id, "--processes"), "what its processes said"
+        yield command("resume", run_id), "tries to go on where it was"
+    elif state != "done":
+        yield command("attach", run_id), "follows it"
+        yield command("open", run_id), "shows the notebook as it grows"
+        yield command("cancel", run_id), "ends it, keeping what was made"
+        return
+    yield command("fetch", run_id, "--to", "DIR"), "copies the record: notebook, outputs, transcript"
+
+
+def _more(run: RunState) -> str:
+    agent: dict[str, Any] = run.plan.get("experiment", {}).get("agent", {})
+    key = {"turns": "max_turns", "tokens": "max_tokens", "usd": "max_cost_usd"}[run.bound or ""]
+    most = agent.get(key) or 1
+    return f"{2 * most:g}"
