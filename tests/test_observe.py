@@ -228,15 +228,16 @@ def test_images_over_the_budget_are_mentioned():
     outputs = [display(image_png=picture())] * 3
     seen = observe(outputs, state="ok", images_left=2, cell="ab12")
     assert [block["type"] for block in seen.content] == ["image", "image", "text"]
-    assert "budget of images is used up; people find it in the notebook, cell ab12" in (
-        seen.content[2]["text"]
+    assert (
+        "budget of images is used up; people find it in the notebook, cell ab12"
+        in (seen.content[2]["text"])
     )
     assert seen.images_used == 2
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
 def test_a_large_image_is_scaled(kind):
-    block = image_block(picture((4_000, 1_000), kind))
+    block = image_block(picture((2_000, 500), kind))
     image = opened(block)
     assert image.size == (LONGEST, LONGEST // 4)
     assert block["source"]["media_type"] == f"image/{image.format.lower()}"
@@ -244,10 +245,8 @@ def test_a_large_image_is_scaled(kind):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
 def test_noise_that_png_cannot_hold_becomes_a_small_jpeg(mode):
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    if mode == "CMYK":
-        kind = "JPEG"
-    block = image_block(picture((1_700, 1_700), kind, mode, noise=True))
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    block = image_block(picture((1_000, 1_000), kind, mode, noise=True))
     assert len(block["source"]["data"]) <= MAX_BASE64
     assert max(opened(block).size) <= LONGEST
 

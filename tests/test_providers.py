@@ -64,7 +64,7 @@ def play(heard):
 
 
 def test_a_reply_is_plain_blocks_and_goes_back_as_it_is(play, heard):
-    reply, server = play({"text": "I will look at the data first.", "tools": [CALL]})
+    reply, _ = play({"text": "I will look at the data first.", "tools": [CALL]})
     assert reply.content == [
         {"type": "text", "text": "I will look at the data first."},
         {"type": "tool_use", "id": "toolu_1_1", **CALL},
@@ -164,7 +164,7 @@ def test_nobody_listening_is_tried_again_and_then_named(heard):
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         provider = Anthropic("m", KEY, base_url=url, deadline_s=3, sleep=heard.slept.append)
-        with pytest.raises(InfrastructureError, match="connection failed: .*refused"):
+        with pytest.raises(InfrastructureError, match=r"connection failed: .*refused"):
             heard.ask(provider)
         provider.close()
     assert heard.slept
@@ -319,9 +319,17 @@ def test_a_script_is_played_step_by_step_from_the_conversation_alone(script, hea
         {},
     ]
     assert [block.get("id", "")[-3:] for block in first.content] == ["", "1_1", "1_2", "1_3"]
-    assert (first.stop_reason, first.model, sum(first.usage.values())) == ("tool_use", "scripted", 0)
+    assert (first.stop_reason, first.model, sum(first.usage.values())) == (
+        "tool_use",
+        "scripted",
+        0,
+    )
     results = [
-        {"type": "tool_result", "tool_use_id": "x", "content": [{"type": "text", "text": "42\n[ok]"}]}
+        {
+            "type": "tool_result",
+            "tool_use_id": "x",
+            "content": [{"type": "text", "text": "42\n[ok]"}],
+        }
     ]
     messages = [*ASK, {"role": "assistant", "content": first.content}]
     messages.append({"role": "user", "content": results})
@@ -352,9 +360,15 @@ def test_a_script_cannot_claim_what_did_not_happen(heard):
         ([{"text": "a"}, {"text": "b", "expect": "("}], r"steps\[1\].expect: expected a regular"),
         ([{"text": "a", "expect": "b"}], "no `expect` in the first step"),
         ([{"tools": [{"name": ""}]}], r"steps\[0\].tools\[0\].name"),
-        ([{"tools": [{"name": "a", "input": {"source_file": "no.py"}}]}], "source_file: .*no.py: No"),
+        (
+            [{"tools": [{"name": "a", "input": {"source_file": "no.py"}}]}],
+            "source_file: .*no.py: No",
+        ),
         ([{"tools": [{"name": "a", "input": {"source_file": 1}}]}], "either `source`"),
-        ([{"tools": [{"name": "a", "input": {"source": [1]}}]}], "source: expected a list of lines"),
+        (
+            [{"tools": [{"name": "a", "input": {"source": [1]}}]}],
+            "source: expected a list of lines",
+        ),
     ],
 )
 def test_a_wrong_script_names_file_and_key(script, steps, words):

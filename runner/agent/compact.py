@@ -41,7 +41,7 @@ def compact(messages: Sequence[Message], *, keep_last: int, limit_chars: int) ->
     no_text = [(m, _size(m)) for m in (_without_text(m, tools) for m, _ in no_images)]
 
     result, text_until = whole, 0
-    for step in _steps([size for _, size in whole[:-keep_last or None]], limit_chars // 2):
+    for step in _steps([size for _, size in whole[: -keep_last or None]], limit_chars // 2):
         for until in (text_until, step):
             if sum(size for _, size in result) <= limit_chars:
                 break

@@ -12,7 +12,7 @@ from runner.errors import UsageError
 PAGE = 8_000
 """Characters in one part of a cell's text. The head of a shortened text is as long."""
 
-_CURSOR = re.compile(r"([\r\x08]|\x1b\[[0-2]?K)")
+_CURSOR = re.compile(r"([\r\x08]|\x1b\[[02]?K)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -31,24 +31,21 @@ def clean(text: str) -> str:
 def _drawn(line: str) -> str:
     """A line as it stands after carriage returns, backspaces and erasures (EL)."""
     row: list[str] = []
-    at, erased = 0, False
+    at = 0
     for piece in _CURSOR.split(line):
         if piece == "\r":
             at = 0
         elif piece == "\b":
             at = max(0, at - 1)
+        elif piece == "\x1b[2K":  # in the wild it goes with a carriage return
+            row, at = [], 0
         elif _CURSOR.fullmatch(piece):
-            erased = True
-            if piece[2] in "12":
-                row[:at] = " " * min(at, len(row))
-            if piece[2] != "1":
-                del row[at:]
+            del row[at:]
         else:
             written = strip_sequences(piece)
             row[at : at + len(written)] = written
             at += len(written)
-    shown = "".join(row)
-    return shown.rstrip(" ") if erased else shown
+    return "".join(row)
 
 
 def shorten(text: str, limit: int, how: str = "") -> str:

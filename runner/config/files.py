@@ -62,7 +62,9 @@ def _is_path(text: str) -> bool:
     """Whether a task is the name of a file rather than the task itself."""
     if "\n" in text:
         return False
-    return text.endswith((".md", ".txt")) or (not text.split()[1:] and ("/" in text or "." in text))
+    return text.endswith((".md", ".txt")) or (
+        not text.split()[1:] and ("/" in text or Path(text).suffix != "")
+    )
 
 
 def _folder(info: ValidationInfo) -> Path | None:

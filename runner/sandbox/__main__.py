@@ -30,6 +30,8 @@ async def serve(options: Options) -> int:
         sandbox.start()
         await asyncio.sleep(0)
         # Its imports take about as long as the kernel's start: both go on at once.
+        # Less one: jsonschema's check of URLs compiles grammars for seconds, and is not needed.
+        sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
         from runner.sandbox.server import listen
 
         server = listen(sandbox)

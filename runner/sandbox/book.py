@@ -8,7 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runner.errors import OperationConflict, SandboxLost
 from runner.masking import Mask
@@ -28,10 +28,19 @@ class Changed(asyncio.Condition):
     """Wakes everybody who waits for the book to change."""
 
     _due = False
+    _waiting = 0
+
+    async def wait(self) -> Literal[True]:
+        """Wait for the next change."""
+        self._waiting += 1
+        try:
+            return await super().wait()
+        finally:
+            self._waiting -= 1
 
     def pulse(self) -> None:
         """Notify soon, once for many changes."""
-        if not self._due:
+        if self._waiting and not self._due:
             self._due = True
             self._task = asyncio.get_running_loop().create_task(self._notify())
 
@@ -60,6 +69,7 @@ class Book:
         self.warnings: list[str] = []
         self._live: dict[str, replay.OneCell] = {}
         self._results: OrderedDict[str, tuple[int, Outputs]] = OrderedDict()
+        self._held = 0
 
     def take_up(self) -> None:
         """Go on with the journal that an earlier boot left, and say what was lost with it."""
@@ -186,9 +196,9 @@ class Book:
         if size > RESULTS_HELD:
             return
         self._results[operation.id] = size, outputs
-        total = sum(size for size, _ in self._results.values())
-        while total > RESULTS_HELD:
-            total -= self._results.popitem(last=False)[1][0]
+        self._held += size
+        while self._held > RESULTS_HELD:
+            self._held -= self._results.popitem(last=False)[1][0]
 
 
 def _size(output: dict[str, Any]) -> int:

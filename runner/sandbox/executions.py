@@ -34,6 +34,7 @@ class Executions:
         self.queue: deque[Operation] = deque()
         self._messages: dict[str, Operation] = {}
         self._held: dict[tuple[str, str], StreamMask] = {}
+        self._queued = asyncio.Event()
         self._restarting = asyncio.Lock()
         entry = Path(__file__).with_name("kernel_main.py")
         self.kernel = Kernel(
@@ -54,6 +55,7 @@ class Executions:
         fields = {"source": operation.source, "hidden": operation.hidden}
         self._book.log(operation, "queued", **fields)
         self.queue.append(operation)
+        self._queued.set()
 
     async def interrupt(self, operation: Operation) -> None:
         """Stop one operation of this queue."""
@@ -71,7 +73,9 @@ class Executions:
         async with self._restarting:
             await self._start("the sandbox started")
         while True:
-            await self._book.changed.until(lambda: bool(self.queue))
+            while not self.queue:
+                self._queued.clear()
+                await self._queued.wait()
             self.running = self.queue.popleft()
             try:
                 await self._execute(self.running)

@@ -41,6 +41,11 @@ class Contents(AsyncLargeFileManager):
             raise HTTPError(403, "this notebook is written by the run; save a copy")
 
 
+def _without_token(handler: object, config: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+    """JupyterLab writes the server's token into its page, where a mere viewer would find it."""
+    return {**config, "token": ""}
+
+
 def listen(sandbox: Sandbox) -> HTTPServer:
     """Start the server. It writes no info file and prints no token."""
     options = sandbox.options
@@ -53,7 +58,7 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         identity_provider_class=TicketIdentityProvider,
         authorizer_class=LookOnAuthorizer,
         contents_manager_class=Contents,
-        tornado_settings={"runner": sandbox},
+        tornado_settings={"runner": sandbox, "page_config_hook": _without_token},
         max_body_size=LARGEST_UPLOAD,
     )
     app.config.IdentityProvider.token = options.token_file.read_text().strip()

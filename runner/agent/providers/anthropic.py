@@ -227,8 +227,10 @@ class _Events:
 
 
 def cached(messages: list[Message]) -> list[Message]:
-    """The same messages with a cache breakpoint on the last block of the last one."""
+    """The same messages with a cache breakpoint on the last block, where that is the user's."""
     *earlier, last = messages
+    if last["role"] != "user":  # An assistant's may be a thinking block, which takes none.
+        return messages
     content = last["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     marked = [*blocks[:-1], {**blocks[-1], "cache_control": CACHE}]

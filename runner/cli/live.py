@@ -1,0 +1,115 @@
+"""The view on a terminal: a log that scrolls, and below it what goes on now."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.syntax import Syntax
+from rich.text import Text
+
+from runner.cli.narrate import Entry, Narrator
+from runner.cli.views import shown
+from runner.cli.words import between, count, dollars, seconds, tokens
+
+INDENT = 10
+_STYLES = {
+    "state": "bold",
+    "phase": "dim",
+    "says": "dim",
+    "tool": "dim",
+    "file": "dim",
+    "score": "bold green",
+    "note": "yellow",
+}
+
+
+class LiveView:
+    """Entries scroll by and stay; the last two lines are kept up to date."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        self._narrator = narrator
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._bar,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def show(self, entry: Entry) -> None:
+        """Print it above what goes on now."""
+        wide = max(self._console.width - INDENT - 4, 20)
+        for part in _rendered(entry, wide):
+            self._console.print(part)
+
+    def note(self, text: str) -> None:
+        """Print it there too."""
+        self._console.print(Text(text, style="yellow"))
+
+    def tick(self) -> None:
+        """Nothing: the last lines refresh themselves."""
+
+    def close(self) -> None:
+        """Take the last lines away."""
+        self._live.stop()
+
+    def _bar(self) -> RenderableType:
+        activity = self._narrator.now
+        words = Text(activity.words, overflow="ellipsis", no_wrap=True)
+        if activity.since:
+            words.append(f"  {seconds(between(activity.since, None))}", style="dim")
+        self._spinner.update(text=words)
+        numbers = Text(_numbers(self._narrator), style="dim", overflow="ellipsis", no_wrap=True)
+        return Group(Text(), self._spinner, Padding(numbers, (0, 0, 0, 2)))
+
+
+def _numbers(narrator: Narrator) -> str:
+    run = narrator.run
+    agent = run.plan.get("experiment", {}).get("agent", {})
+    parts = [run.state]
+    if run.turns:
+        parts.append(f"turn {run.turns} of {agent.get('max_turns', '?')}")
+    if used := tokens(run.tokens):
+        cost, most = dollars(run.cost_usd), agent.get("max_cost_usd")
+        parts += [count(used, "token"), f"{cost} of {dollars(most)}" if most else cost]
+    if run.created:
+        parts.append(seconds(between(run.created, None)))
+    return " · ".join(part for part in parts if part)
+
+
+def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
+    head = Text(f"{entry.clock:8}  ", style="dim")
+    body = shown(entry, wide)
+    parts: list[RenderableType] = []
+    if entry.kind in ("says", "cell", "shell", "markdown"):
+        parts.append(Text())
+    if entry.kind == "result":
+        parts.append(head + Text(entry.title, style="dim" if entry.ok else "red"))
+        return [*parts, *(_line(line, "  ", "" if entry.ok else "red") for line in body)]
+    if entry.kind in ("cell", "shell", "markdown"):
+        parts.append(head + Text(entry.title, style="cyan"))
+        language = {"cell": "python", "shell": "bash", "markdown": "markdown"}[entry.kind]
+        source = Syntax("", language, theme="ansi_dark").highlight("\n".join(body))
+        source.rstrip()
+        lines = source.split("\n") if body else []
+        return [*parts, *(Text("│ ", style="cyan dim").join([_PAD, line]) for line in lines)]
+    style = _STYLES.get(entry.kind, "")
+    if entry.kind == "state" and entry.ok is not None:
+        style = "bold green" if entry.ok else "bold red"
+    parts.append(head + Text(entry.title, style=style))
+    if body:
+        parts.append(Padding(Text("\n".join(body)), (0, 0, 0, INDENT)))
+    return parts
+
+
+_PAD = Text(" " * INDENT)
+
+
+def _line(text: str, mark: str, style: str) -> Text:
+    return Text(" " * INDENT + mark + text, style=style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,179 @@
+"""Following a run to its end: reads the record, asks the backend, changes nothing.
+
+Ctrl-C stops the following; a second one within `SECOND_S` cancels the run.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from runner.backends.base import Handle, Status
+from runner.cli.context import Cli
+from runner.cli.failures import INTERRUPTED
+from runner.cli.narrate import Entry, Narrator
+from runner.cli.summary import exit_status, made, what_next
+from runner.cli.views import view_of
+from runner.cli.words import between, seconds
+from runner.record import check_chain, follow
+
+SECOND_S = 2.0
+GRACE_S = 30.0
+"""For the agent to collect what was made, when a run is cancelled."""
+QUICK_S, SLOW_S = 0.1, 0.5
+"""How often the backend is asked while a run starts or ends, and in between."""
+_SLOW = frozenset(("running",))
+
+
+class Interrupts:
+    """Counts Ctrl-C instead of being ended by it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+class Watch:
+    """One run, followed from the start of its record.
+
+    Of what happened before, the last `history` entries are shown, all for None.
+    """
+
+    def __init__(
+        self, cli: Cli, path: Path, handle: Handle, interrupts: Interrupts, history: int | None
+    ) -> None:
+        self._cli, self._path, self._handle = cli, path, handle
+        self._interrupts, self._seen_interrupts = interrupts, 0
+        self._narrator = Narrator()
+        self._view = view_of(cli, self._narrator)
+        self._earlier: deque[Entry] | None = deque(maxlen=None if cli.json else history)
+        self._looks, self._look_at = 0, 0.0
+        self._leave_at = float("inf")
+        self._left = False
+        self._alive = True
+
+    def run(self) -> int:
+        """Follow to the end; returns the exit status that it means."""
+        try:
+            for file, line in follow(self._path, from_start=True, stop=self._over):
+                for entry in self._narrator.apply(file, line):
+                    self._show(entry)
+            self._tell_earlier()
+        finally:
+            self._view.close()
+        if self._left:
+            return INTERRUPTED
+        return self._conclude(self._cli.engine.status(self._handle))
+
+    def _show(self, entry: Entry) -> None:
+        if self._earlier is None:
+            self._view.show(entry)
+        else:
+            self._earlier.append(entry)
+
+    def _tell_earlier(self) -> None:
+        earlier, self._earlier = self._earlier or (), None
+        for entry in earlier:
+            self._view.show(entry)
+
+    def _over(self) -> bool:
+        """Called at each look at the record: whether it is the last one."""
+        self._looks += 1
+        if self._looks > 1 and self._earlier is not None:
+            self._tell_earlier()
+        now = time.monotonic()
+        if self._interrupts.count > self._seen_interrupts:
+            self._seen_interrupts = self._interrupts.count
+            self._interrupted(now)
+        if now > self._leave_at:
+            self._left = True
+            return True
+        if now >= self._look_at:
+            self._ask(now)
+        self._view.tick()
+        return not self._alive
+
+    def _ask(self, now: float) -> None:
+        status = self._cli.engine.status(self._handle)
+        self._alive = alive(status)
+        for entry in self._narrator.preparing(status.phases) if self._alive else ():
+            self._show(entry)
+        self._look_at = now + (SLOW_S if self._narrator.run.state in _SLOW else QUICK_S)
+
+    def _interrupted(self, now: float) -> None:
+        run_id = self._handle.run_id
+        if now > self._leave_at - SECOND_S and now <= self._leave_at:
+            self._leave_at = float("inf")
+            self._view.note(f"cancelling; what was made is kept ({GRACE_S:.0f} s at most)")
+            self._cli.engine.stop(self._handle, GRACE_S)
+            self._look_at = 0.0
+            return
+        self._leave_at = now + SECOND_S
+        self._view.note(
+            f"no longer followed; the run goes on\n"
+            f"  {self._cli.command('attach', run_id)}   follows it again\n"
+            f"  {self._cli.command('cancel', run_id)}   ends it, keeping what was made"
+            f" (or Ctrl-C again within {SECOND_S:.0f} s)"
+        )
+
+    def _conclude(self, status: Status) -> int:
+        """Say how it ended."""
+        run, code = self._narrator.run, exit_status(status.state, status.exit_status)
+        head = check_chain(self._path / "transcript.jsonl").head
+        if self._cli.json:
+            self._cli.emit(
+                event="end",
+                run_id=run.run_id,
+                state=status.state,
+                reason=status.reason,
+                exit_status=code,
+                turns=run.turns,
+                tokens=run.tokens,
+                cost_usd=run.cost_usd,
+                seconds=between(run.created, run.ended),
+                score=run.score,
+                outputs=[{k: f[k] for k in ("path", "bytes", "sha256")} for f in run.outputs],
+                head=head,
+                record=str(self._path),
+            )
+            return code
+        self._cli.say()
+        self._cli.say(f"{status.state}: {status.reason}".rstrip(": "))
+        for label, text in made(run):
+            self._cli.say(f"  {label:8}{text}")
+        self._cli.say(f"  {'head':8}{head}")
+        self._cli.say(f"          keep it elsewhere: {self._cli.command('verify', run.run_id)} "
+                      "--head HASH tells whether the record was altered")
+        self._cli.say(f"  {'record':8}{self._path}")
+        for command, purpose in what_next(run, status.state, self._cli.command):
+            self._cli.say(f"  {'next':8}{command}   {purpose}")
+        return code
+
+
+def alive(status: Status) -> bool:
+    """Whether something of the run still goes on, so that its record may grow."""
+    if not status.run.plan.get("agent", True):
+        return status.sandbox_alive
+    return status.agent_alive
+
+
+def waiting(status: Status) -> str:
+    """The phase that goes on, and for how long; "" where none does."""
+    if status.phases and not status.phases[-1].ended and not status.phases[-1].failure:
+        phase = status.phases[-1]
+        return f"{phase.name} {phase.detail}, {seconds(between(phase.started, None))}"
+    return ""
