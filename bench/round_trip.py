@@ -105,7 +105,10 @@ def main() -> None:
     parser.add_argument("--no-websocket", action="store_true")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as made, contextlib.ExitStack() as at:
+    with (
+        tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as made,
+        contextlib.ExitStack() as at,
+    ):
         top = Path(made)
         ways = {
             "jupyter_client over ZMQ (the floor)": at.enter_context(floor(top)),

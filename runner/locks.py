@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 
-def hold(path: Path) -> int | None:
+def hold(path: Path, deadline_s: float = 1.0) -> int | None:
     """Lock a file; returns a descriptor that children may inherit, and then hold too.
 
-    None if somebody else holds it.
+    None if somebody else still holds it after `deadline_s` seconds: whoever
+    merely looks (`is_held`) holds it for a moment.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    os.set_inheritable(fd, True)
-    return fd
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+        else:
+            os.set_inheritable(fd, True)
+            return fd
 
 
 def is_held(path: Path) -> bool:

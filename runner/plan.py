@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -71,6 +71,18 @@ class RunPlan(Table):
     def record(self) -> dict[str, Any]:
         """As it stands in the transcript."""
         return self.model_dump(mode="json")
+
+
+def plan_in_force(lines: Iterable[Mapping[str, Any]]) -> RunPlan:
+    """The plan that holds after these transcript lines: a resumed run may have other bounds.
+
+    Raises ValueError (pydantic's) for a plan that this version cannot read.
+    """
+    plan: Mapping[str, Any] = {}
+    for line in lines:
+        if line["type"] in ("run", "attempt"):
+            plan = line.get("plan") or plan
+    return RunPlan.model_validate(plan)
 
 
 def make_plan(

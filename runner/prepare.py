@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,19 +24,25 @@ OUTPUTS = "outputs"
 def clone(plan: RunPlan, workspace: Path, log: PhaseLog, end: float) -> None:
     """Clone every repo at its pinned commit; one that is there already is left as it is."""
     for repo in plan.repos:
-        if (workspace / repo.name / ".git").exists():
+        place, part = workspace / repo.name, workspace / f".{repo.name}.part"
+        if place.exists():
             continue
+        # In its place only when it is whole: a clone that was cut off looks like one.
+        shutil.rmtree(part, ignore_errors=True)
         with log.phase("cloning", f"{repo.url} at {repo.commit[:12]}"):
-            git.clone(repo.url, repo.commit, workspace / repo.name, _left(end, "clone"))
+            git.clone(repo.url, repo.commit, part, _left(end, "clone"))
+            part.replace(place)
 
 
 def install(
     plan: RunPlan, workspace: Path, venv: Path, log: PhaseLog, output: Path, end: float
 ) -> Path:
-    """Make the kernel's virtual environment with the plan's pins; returns its Python."""
+    """Make the kernel's virtual environment with the plan's pins; returns its Python.
+
+    Always anew: one that is there may be half-made, or changed by the agent.
+    """
     python = venv / "bin" / "python"
-    if python.exists():
-        return python
+    shutil.rmtree(venv, ignore_errors=True)
     with log.phase("installing", f"{len(plan.packages)} packages"):
         packages.make_venv(
             venv, interpreter(plan.python), plan.packages, _left(end, "install"), output

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,20 +21,31 @@ from typing import Any
 from runner import git, packages
 from runner.backends import backend_of
 from runner.backends.base import Handle
-from runner.config import Experiment, load, refusals
+from runner.config import Experiment, load, parse, refusals
 from runner.config.files import walk
 from runner.config.machine import gpus_for
 from runner.errors import ConfigError, RecordError, UsageError
 from runner.machine import look_up_machine
 from runner.names import new_run_id
-from runner.plan import InputFile, RunPlan, make_plan
+from runner.plan import InputFile, RunPlan, make_plan, plan_in_force
 from runner.prepare import interpreter
-from runner.record import Record, now
+from runner.record import Record, now, read_lines
 from runner.secrets import SecretValues, look_up
 from runner.settings import Settings
 
 LOOK_UP_DEADLINE_S = 120.0
 """For one repository, or for resolving all packages."""
+
+CHANGEABLE = (
+    "agent.model",
+    "agent.base_url",
+    "agent.max_turns",
+    "agent.max_tokens",
+    "agent.max_cost_usd",
+    "sandbox.timeout",
+    "sandbox.idle_timeout",
+)
+"""What may differ from a record that is resumed or repeated."""
 
 Progress = Callable[[str], None]
 
@@ -78,7 +90,7 @@ def from_experiment(
     progress("checking this machine")
     gpus = _check(experiment, settings, file)
     secrets = look_up(
-        experiment.secrets if agent else experiment.sandbox.secrets, [folder, Path.cwd()]
+        experiment.secrets if agent else experiment.sandbox.secrets, [folder.absolute(), Path.cwd()]
     )
     blobs: dict[str, Path | bytes] = {}
     score = _keep(blobs, experiment.score) if experiment.score else None
@@ -114,24 +126,37 @@ def start(submission: Submission, settings: Settings) -> Handle:
     plan = submission.plan
     record = Record.create(Path(settings.runs).absolute(), plan.run_id, plan.record())
     try:
-        for blob in submission.blobs.values():
-            record.add_input(blob if isinstance(blob, bytes) else blob.read_bytes())
-        record.close()
+        lock = record.take_lock()
+        try:
+            for sha, blob in submission.blobs.items():
+                _add(record, sha, blob)
+            record.close()
+        finally:
+            os.close(lock)
         return backend_of(settings).create(plan, submission.secrets)
     except BaseException:
         shutil.rmtree(record.path, ignore_errors=True)
         raise
 
 
-def plan_of(path: Path) -> RunPlan:
-    """The plan in a record. Raises RecordError for one that this version cannot read."""
-    plan = Record.open(path).state().plan
+def _add(record: Record, sha: str, blob: Path | bytes) -> None:
     try:
-        return RunPlan.model_validate(plan)
+        data = blob if isinstance(blob, bytes) else blob.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{blob!s} cannot be read: {error.strerror}") from error
+    if record.add_input(data) != sha:
+        raise UsageError(f"{blob!s} was changed while it was submitted", hint="submit it again")
+
+
+def plan_of(path: Path) -> RunPlan:
+    """The plan in force at a record's end. Raises RecordError for one that this version cannot read."""
+    made_by = Record.open(path).state().versions.get("runner", "unknown")
+    try:
+        return plan_in_force(line for line, _ in read_lines(path / "transcript.jsonl"))
     except ValueError as error:
         raise RecordError(
             f"{path}: its plan cannot be read by this version: {error}",
-            hint=f"it was made by runner {plan.get('versions', {}).get('runner', 'unknown')}",
+            hint=f"it was made by runner {made_by}",
         ) from error
 
 
@@ -143,8 +168,9 @@ def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Hand
     record = Record.open(path)
     if record.alive():
         raise UsageError(f"run {path.name} goes on already", hint=f"runner attach {path.name}")
-    plan = _overridden(plan_of(path), overrides, settings)
-    _check(plan.experiment, settings, str(path))
+    plan = _overridden(plan_of(path), overrides, settings, str(path))
+    gpus = _check(plan.experiment, settings, str(path))
+    plan = plan.model_copy(update={"gpus": gpus})  # this may be another machine
     secrets = look_up(plan.secrets, [Path.cwd()])
     return backend_of(settings).resume(plan, secrets)
 
@@ -154,7 +180,7 @@ def _repeat(
 ) -> Submission:
     """The same run again: the same commits, pins, inputs and task, under a new id."""
     progress("reading the record")
-    earlier = _overridden(plan_of(path), overrides or {}, settings)
+    earlier = _overridden(plan_of(path), overrides or {}, settings, str(path))
     gpus = _check(earlier.experiment, settings, str(path))
     record = Record.open(path)
     kept = {earlier.score, earlier.script, *(item.sha256 for item in earlier.inputs)} - {None}
@@ -172,17 +198,24 @@ def _repeat(
     return Submission(plan, look_up(plan.secrets, [Path.cwd()]), blobs)
 
 
-def _overridden(plan: RunPlan, overrides: Mapping[str, Any], settings: Settings) -> RunPlan:
+def _overridden(
+    plan: RunPlan, overrides: Mapping[str, Any], settings: Settings, file: str
+) -> RunPlan:
+    """The plan with other bounds; raises ConfigError for a key that what was resolved hangs on."""
     if not overrides:
         return plan
     data = plan.experiment.model_dump(mode="json")
     for key, value in overrides.items():
-        *tables, name = key.split(".")
-        table = data
-        for part in tables:
-            table = table[part]
-        table[name] = value
-    experiment = Experiment.model_validate(data)
+        table, _, name = key.partition(".")
+        if key not in CHANGEABLE:
+            raise ConfigError(
+                file=file,
+                key=key,
+                expected=f"one of {', '.join(CHANGEABLE)}: the rest of a run is in its record",
+                hint="submit the experiment's own file, changed, for another run",
+            )
+        data[table][name] = value
+    experiment = parse(data, folder=None, file=file)
     model = experiment.agent.model
     price = settings.price(model) if model else None
     return plan.model_copy(update={"experiment": experiment, "price": price})
@@ -213,8 +246,8 @@ def _inputs(blobs: dict[str, Path | bytes], experiment: Experiment) -> list[Inpu
     places += [(library, library.name) for library in experiment.workspace.libraries]
     inputs = []
     for source, place in places:
-        for file in walk(source) if source.is_dir() else [source]:
-            if file.is_dir() or "__pycache__" in file.parts:
+        for file in _files(source) if source.is_dir() else [source]:
+            if "__pycache__" in file.parts:
                 continue
             inner = f"{place}/{file.relative_to(source)}" if source.is_dir() else place
             sha = _keep(blobs, file)
@@ -223,6 +256,17 @@ def _inputs(blobs: dict[str, Path | bytes], experiment: Experiment) -> list[Inpu
                 InputFile(path=inner, sha256=sha, bytes=info.st_size, mode=info.st_mode & 0o777)
             )
     return inputs
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """The files below a directory; a symlink in it counts as what it leads to."""
+    for file in walk(top):
+        if not file.is_dir():
+            yield file
+        elif top.resolve().is_relative_to(file.resolve()):
+            raise UsageError(f"{file} leads back to {file.resolve()}: it cannot be copied in")
+        else:
+            yield from _files(file)
 
 
 def _script(blobs: dict[str, Path | bytes], script: Path) -> str:

@@ -46,6 +46,8 @@ class SandboxProcess:
             directory.mkdir(exist_ok=True)
         (top / "token").write_text(self.token)
         self.environ = dict(os.environ)
+        # ipykernel leaves file descriptors alone where it sees this one.
+        self.environ.pop("PYTEST_CURRENT_TEST", None)
         self.log = top / "sandbox.log"
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:{}".format(self._listening.getsockname()[1])
@@ -107,7 +109,8 @@ class SandboxProcess:
 
     def journal(self) -> list[dict[str, Any]]:
         """The journal as it is on disk."""
-        return [json.loads(line) for line in (self.state / "journal.jsonl").open()]
+        text = (self.state / "journal.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
 
     def close(self) -> None:
         """End what is left."""
@@ -122,7 +125,9 @@ class SandboxProcess:
 
 
 @contextlib.contextmanager
-def sandbox(top: Path, environ: dict[str, str] | None = None, **options: Any) -> Iterator[SandboxProcess]:
+def sandbox(
+    top: Path, environ: dict[str, str] | None = None, **options: Any
+) -> Iterator[SandboxProcess]:
     """A started sandbox server, ended afterwards."""
     made = SandboxProcess(top, **options)
     made.environ |= environ or {}

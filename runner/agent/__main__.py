@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runner.agent.options import AgentOptions
 from runner.record import Record, read_lines
+from runner.signals import accept_sigterm, sigterm_held
 
 MOST_RESTARTS = 3
 CRASHED = 3
@@ -41,33 +42,42 @@ def supervise(options: AgentOptions) -> int:
             worker.terminate()
 
     signal.signal(signal.SIGTERM, leave)
+    accept_sigterm()
     reason, first, begin = options.reason, _attempts(options) + 1, _lines(options)
-    status = 0
+    words = ""
     for attempt in range(first, first + 1 + MOST_RESTARTS):
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.agent", sys.argv[1], str(attempt), reason],
-            close_fds=False,  # the lock on the record is held by whoever of the two lives
-        )
-        if leaving:
-            worker.terminate()
+        with sigterm_held():
+            worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", "runner.agent", sys.argv[1], str(attempt), reason],
+                close_fds=False,  # the lock on the record is held by whoever of the two lives
+            )
         status = worker.wait()
         if _ended(options, begin):
             return status
-        reason = f"the agent's process {_words(status)}; it was started again"
+        words = f"the agent's process {_words(status)}"
         if leaving:
             break
+        reason = f"{words}; it was started again"
+    return _end(options, words, leaving=leaving)
+
+
+def _end(options: AgentOptions, words: str, *, leaving: bool) -> int:
+    """Write the end that the worker has not written."""
+    if leaving and options.cancel.exists():
+        state, reason, status = "cancelled", f"{options.cancel.read_text()}; {words}", 130
+    elif leaving:
+        state, reason, status = "interrupted", words, 143
+    else:
+        reason = (
+            f"{words}, the last of {MOST_RESTARTS + 1} times; logs/agent.log says why. What was "
+            "not collected is in the sandbox, which ends when it has been idle for long enough"
+        )
+        state, status = "failed", CRASHED
     record = Record.open(options.record, write=True)
-    record.say(
-        "end",
-        state="interrupted" if leaving else "failed",
-        reason=f"the agent's process {_words(status)}"
-        + ("" if leaving else f", {MOST_RESTARTS + 1} times; see logs/agent.log"),
-        bound=None,
-        exit_status=143 if leaving else CRASHED,
-        journal={"lines": record.journal.lines, "head": record.journal.head},
-    )
+    journal = {"lines": record.journal.lines, "head": record.journal.head}
+    record.say("end", state=state, reason=reason, bound=None, exit_status=status, journal=journal)
     record.close()
-    return 143 if leaving else CRASHED
+    return status
 
 
 def _lines(options: AgentOptions) -> int:

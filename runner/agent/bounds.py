@@ -10,25 +10,29 @@ from runner.config import AgentConfig
 NEAR = 0.85
 """Share of a bound at which the agent is told to wrap up."""
 LAST_TURNS = 3
+"""Or with so many turns left, if the next ones take what the last one took."""
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a run has used so far; times in seconds."""
+    """What a run has used so far, and its last turn alone; times in seconds."""
 
     turns: int
     tokens: int
     cost_usd: float
     time_s: float
+    turn_tokens: int = 0
+    turn_cost_usd: float = 0.0
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound: what is used of it, and of how much."""
+    """One bound: what is used of it, of how much, and what one turn takes."""
 
     name: str
     used: float
     most: float
+    step: float = 0.0
 
     @property
     def reached(self) -> bool:
@@ -38,16 +42,17 @@ class Bound:
     @property
     def near(self) -> bool:
         """Whether it is time to wrap up."""
+        left = self.most - self.used
         if self.name == "turns":
-            return self.most - self.used <= min(LAST_TURNS, self.most // 2)
-        return self.used >= self.most * NEAR
+            return left <= min(LAST_TURNS, self.most // 2)
+        return self.used >= self.most * NEAR or left <= LAST_TURNS * self.step
 
     @property
     def words(self) -> str:
         """How it stands."""
         match self.name:
             case "turns":
-                return f"{self.used:g} of {self.most:g} turns"
+                return f"{self.used:g} of {self.most:g} replies"
             case "tokens":
                 return f"{self.used:,.0f} of {self.most:,.0f} tokens"
             case "usd":
@@ -57,17 +62,18 @@ class Bound:
 
 def bounds(config: AgentConfig, timeout_s: float, used: Used) -> Iterator[Bound]:
     """Every bound that the run has."""
-    yield Bound("turns", used.turns, config.max_turns)
+    yield Bound("turns", used.turns, config.max_turns, 1)
     if config.max_tokens is not None:
-        yield Bound("tokens", used.tokens, config.max_tokens)
+        yield Bound("tokens", used.tokens, config.max_tokens, used.turn_tokens)
     if config.max_cost_usd is not None:
-        yield Bound("usd", used.cost_usd, config.max_cost_usd)
+        yield Bound("usd", used.cost_usd, config.max_cost_usd, used.turn_cost_usd)
     yield Bound("time", used.time_s, timeout_s)
 
 
 def notice(bound: Bound) -> str:
     """What the agent is told near a bound."""
     return (
-        f"[runner] {bound.words} are used. Wrap up now: write what is to be kept into outputs/, "
-        "say what you found and what is missing, and end."
+        f"[runner] {bound.words} are used, and at the bound the run ends. Wrap up now: write what "
+        "is to be kept into outputs/, then say what you found and what is missing, without a tool "
+        "call."
     )

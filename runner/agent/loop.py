@@ -5,25 +5,40 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from runner.agent.bounds import Bound, Used, bounds, notice
+from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
 from runner.agent.compact import compact
-from runner.agent.conversation import Call, Conversation
+from runner.agent.conversation import Call, Conversation, sendable
 from runner.agent.prompt import system_prompt
 from runner.agent.providers import Provider, Reply
-from runner.agent.tools import Answer, Toolbox, text
+from runner.agent.tools import Toolbox, text
 from runner.plan import RunPlan
 from runner.record import Record
 
 KEEP_LAST = 8
 """Messages whose tool results are never shortened."""
 CONTEXT_CHARS = 400_000
-"""About 100,000 tokens: beyond it old results are shortened."""
+"""About 100,000 tokens: beyond it old results are shortened. Half of it, and so on, each time
+that the model says its context is full."""
+LOOK_S = 0.1
+"""How soon a stop is seen."""
+SHORTEST_WAIT_S = 1.0
+"""What a tool may wait even when the agent is to be told of the time."""
 T = TypeVar("T")
-GO_ON = "[runner] Your last message was cut off at its length. Go on, in smaller pieces."
+
+CUT = "[runner] Your last message was cut off at its length. Go on, in smaller pieces."
+EMPTY = (
+    "[runner] Your last message was empty. Go on; or, if all is done, say what you found: that "
+    "ends the run."
+)
+REPLACED = (
+    "[runner] Another sandbox answers now: all variables and running processes are gone. Look at "
+    "what is still there (files, notebook) before you go on."
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,15 @@ class Stop:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
 
-    def wait_for(self, work: Callable[[], T], end: float) -> T:
-        """Run `work` on a thread and wait for it, until the run is stopped or its time is over."""
+    def wait_for(
+        self, work: Callable[[], T], end: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> T:
+        """Run `work` on a thread and wait for it, calling `meanwhile` now and then.
+
+        Raises Stopped when the run is stopped, or when the monotonic clock has
+        passed `end`. The thread then goes on, so `work` must write nothing down.
+        """
+        self._check(end)
         future: Future[T] = Future()
 
         def run() -> None:
@@ -61,20 +83,25 @@ class Stop:
                 future.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
-        while True:
-            try:
-                return future.result(timeout=0.1)
-            except TimeoutError:
-                if future.done():  # the work's own TimeoutError
-                    raise
-            if self.outcome is not None:
-                raise Stopped(self.outcome)
-            if time.monotonic() > end:
-                raise Stopped(Outcome("timeout", "the run's time was over", 124))
+        while not wait([future], LOOK_S).done:
+            meanwhile()
+            self._check(end)
+        meanwhile()
+        return future.result()
+
+    def _check(self, end: float) -> None:
+        if self.outcome is not None:
+            raise Stopped(self.outcome)
+        if time.monotonic() > end:
+            raise Stopped(Outcome("timeout", "the run's time was over", 124))
 
 
 class Loop:
-    """Drives one run from wherever its transcript stands to its end."""
+    """Drives one run from wherever its transcript stands to its end.
+
+    `left_s` is what is left of the run's time. `catch_up` is called before a
+    tool's result is written down, so that the record has the journal up to it.
+    """
 
     def __init__(
         self,
@@ -85,78 +112,89 @@ class Loop:
         tools: Toolbox,
         stop: Stop,
         left_s: float,
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan, self.record, self.conversation = plan, record, conversation
         self.provider, self.tools, self.stop = provider, tools, stop
+        self._time_s = plan.experiment.sandbox.timeout
         self._end = time.monotonic() + left_s
-        self._spent_s = plan.experiment.sandbox.timeout - left_s
-        self._begun = time.monotonic()
+        self._catch_up = catch_up
+        self._retries: SimpleQueue[tuple[str, float]] = SimpleQueue()
 
     def run(self) -> Outcome:
         """Converse until the model ends, or a bound or somebody ends it.
 
         Raises RunnerError when the provider or the sandbox gives up.
         """
+        self.conversation.apply({"type": "sandbox", "boot": self.tools.session.boot})
         if not self.conversation.messages:
-            task = [{"type": "text", "text": self.plan.experiment.task}]
-            self._say("message", turn=0, role="user", content=task)
+            self._note(0, self.plan.experiment.task)
         try:
-            self._catch_up()
             while True:
                 for call in list(self.conversation.calls):
                     self._answer(call)
-                if outcome := self._bound() or self._turn():
+                self._meet()
+                if outcome := self._ended() or self._bound():
                     return outcome
+                self._turn()
         except Stopped as stopped:
             return stopped.outcome
 
-    def _catch_up(self) -> None:
-        """Answer what an earlier attempt left open: it was meant for the sandbox of that time."""
-        session = self.tools.session
-        current, session.boot = session.boot, self.conversation.boot or session.boot
-        for call in list(self.conversation.calls):
-            self._answer(call)
-        session.boot = current
+    # -- what the model says ---------------------------------------------------------------
 
-    def _turn(self) -> Outcome | None:
-        """One reply of the model; an outcome if it ends the run."""
-        turn = self.conversation.turns + 1
-        messages = compact(
-            self.conversation.messages, keep_last=KEEP_LAST, limit_chars=CONTEXT_CHARS
-        )
+    def _turn(self) -> None:
+        """One reply of the model."""
+        limit = CONTEXT_CHARS >> self.conversation.overflows
+        messages = compact(self.conversation.messages, keep_last=KEEP_LAST, limit_chars=limit)
         reply: Reply = self.stop.wait_for(
             lambda: self.provider.reply(
                 system=system_prompt(self.plan),
                 messages=messages,
                 tools=self.tools.definitions(),
                 on_text=lambda _: None,
-                on_retry=lambda reason, delay_s: self._say("retry", reason=reason, delay_s=delay_s),
+                on_retry=lambda reason, delay_s: self._retries.put((reason, delay_s)),
             ),
             self._end,
+            self._write_retries,
         )
+        content, malformed = sendable(reply, self.conversation.ids)
         price, spoke = self.plan.price, any(reply.usage.values())
         self._say(
             "message",
-            turn=turn,
+            turn=self.conversation.turns + 1,
             role="assistant",
-            content=reply.content,
+            content=content,
             model=reply.model,
             stop_reason=reply.stop_reason,
             usage=dict(reply.usage),
             cost_usd=price.cost(reply.usage) if price else None if spoke else 0.0,
-            malformed=dict(reply.malformed),
+            malformed=malformed,
         )
-        if self.conversation.calls:
-            return None
-        match reply.stop_reason:
+
+    def _write_retries(self) -> None:
+        while not self._retries.empty():
+            reason, delay_s = self._retries.get()
+            self._say("retry", reason=reason, delay_s=delay_s)
+
+    def _ended(self) -> Outcome | None:
+        """The outcome, if the last word is the model's and it ends the run."""
+        conversation = self.conversation
+        match conversation.stop_reason:
+            case "" | "pause_turn":
+                return None
             case "refusal":
                 return Outcome("failed", "the model refused to go on", 1)
-            case "max_tokens":
-                self._note(turn, GO_ON)
+            case "max_tokens" | "model_context_window_exceeded":
+                self._note(conversation.turns, CUT)
                 return None
-            case "pause_turn":
-                return None
+        if conversation.empty == 1:
+            self._note(conversation.turns, EMPTY)
+            return None
+        if conversation.empty and len(conversation.messages) == 1:
+            return Outcome("failed", "the model answers with empty messages", 1)
         return Outcome("done", "the agent ended the run", 0)
+
+    # -- what the model asks for -----------------------------------------------------------
 
     def _answer(self, call: Call) -> None:
         """Do what the model asked for, once, and write down what came of it."""
@@ -164,38 +202,71 @@ class Loop:
         if call.malformed:
             answer = text(call.malformed, is_error=True)
         else:
+            longest_s = self._longest_wait_s()
             answer = self.stop.wait_for(
-                lambda: self.tools.call(block["name"], block["input"], op), self._end
+                lambda: self.tools.call(
+                    block["name"], block["input"], op, boot=call.boot, longest_s=longest_s
+                ),
+                self._end,
             )
-        self._write(call, op, answer)
-
-    def _write(self, call: Call, op: str, answer: Answer) -> None:
+        self._catch_up()
         journal = self.record.journal
         self._say(
             "tool_result",
             turn=call.turn,
-            tool_use_id=call.block["id"],
+            tool_use_id=block["id"],
             op=op,
-            tool=call.block["name"],
+            tool=block["name"],
             content=answer.content,
             is_error=answer.is_error,
             journal={"lines": journal.lines, "head": journal.head},
         )
 
+    def _longest_wait_s(self) -> float:
+        """How long a tool may wait: the agent must hear of the time before it is over."""
+        left = self._end - time.monotonic()
+        if "time" not in self.conversation.notices:
+            left -= self._time_s * (1 - NEAR)
+        return max(left, SHORTEST_WAIT_S)
+
+    def _meet(self) -> None:
+        """Tell the model, once, where another sandbox answers than the one it knows."""
+        boot, conversation = self.tools.session.boot, self.conversation
+        if boot != conversation.boot:
+            info = self.tools.session.info()
+            self._say(
+                "sandbox",
+                boot=boot,
+                kernel=info["kernel"],
+                phases=[],
+                versions=info["versions"],
+                **info["environment"],
+            )
+        about = f"sandbox {boot}"
+        if conversation.asked not in ("", boot) and about not in conversation.notices:
+            self._note(conversation.turns, REPLACED, about)
+
+    # -- bounds ----------------------------------------------------------------------------
+
     def _bound(self) -> Outcome | None:
         """The bound that was reached; near one the agent is told, once for each."""
+        conversation = self.conversation
         used = Used(
-            self.conversation.turns,
-            self.conversation.tokens,
-            self.conversation.cost_usd,
-            self._spent_s + time.monotonic() - self._begun,
+            conversation.turns,
+            conversation.tokens,
+            conversation.cost_usd,
+            self._time_s - (self._end - time.monotonic()),
+            conversation.turn_tokens,
+            conversation.turn_cost_usd,
         )
-        for bound in bounds(self.plan.experiment.agent, self.plan.experiment.sandbox.timeout, used):
+        for bound in bounds(self.plan.experiment.agent, self._time_s, used):
             if bound.reached:
                 return _outcome(bound)
-            if bound.near and bound.name not in self.conversation.notices:
-                self._note(self.conversation.turns, notice(bound), bound.name)
+            if bound.near and bound.name not in conversation.notices:
+                self._note(conversation.turns, notice(bound), bound.name)
         return None
+
+    # -- writing down ----------------------------------------------------------------------
 
     def _note(self, turn: int, words: str, about: str = "") -> None:
         content = [{"type": "text", "text": words}]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from runner.plan import RunPlan
+
 
 class AgentOptions(BaseModel):
     """One run's agent. The plan is in the record; the LLM's key is in the environment."""
@@ -22,5 +24,13 @@ class AgentOptions(BaseModel):
     """Where the sandbox's start is written down, if the agent can see it."""
     sandbox_lock: Path | None = None
     """Held while the sandbox lives, if the agent can see it."""
+    sandbox_log: Path | None = None
+    """What the sandbox's processes print, likewise."""
+    release: Path | None = None
+    """Made when the sandbox is not needed any more, if somebody looks for it there; else the
+    server is told."""
     reason: str = "started"
     """Why this attempt was begun."""
+    plan: RunPlan | None = None
+    """The plan from now on, where it may differ from the record's: a resumed run with other
+    bounds."""

@@ -2,45 +2,74 @@
 
 from __future__ import annotations
 
+import re
+
 from runner.config import ExecutionMode
 from runner.plan import RunPlan
 
 _NOTEBOOK = """\
-You carry out a research experiment in a Jupyter notebook, through tools. The notebook is what
-people will read: one step per cell, markdown between them for what you do and what you found.
-A cell's variables stay in the kernel. Old results are shortened in this conversation; the
-notebook is your memory: read_notebook and read_cell show it again."""
+You carry out a research experiment in a Jupyter notebook, through tools. The task is the first \
+message.
+
+The notebook is what people will read, and run again. Use one cell per step, with a markdown cell \
+(add_markdown) before it on what you do and why, and after a result on what it shows. Put all \
+that the findings rest on into cells, and leave tries to run_shell or delete them. Mend a cell \
+that failed with edit_cell and run_existing_cell.
+Variables stay in the kernel from cell to cell. Old results are shortened in this conversation: \
+the notebook is your memory, read_notebook and read_cell show it again."""
 
 _CLI = """\
-You carry out a research experiment with shell commands, through tools."""
+You carry out a research experiment with shell commands, through tools. The task is the first \
+message. Each command has a shell of its own: variables and `cd` do not stay, files do. Old \
+results are shortened in this conversation: keep what you need in files."""
 
 _COMMON = """\
-The working directory is the workspace. What is to be kept goes into `outputs/` there: tables,
-plots, a report. Nothing else of the workspace is sure to be kept.
-A tool that says "still running" has not failed: wait for it, or interrupt it.
-When you are done, say in a few sentences what you found, without a tool call: that ends the run.
-Report what you saw, also when it is not what was hoped for."""
+The working directory is the workspace; paths are relative to it. Put what is to be kept into \
+outputs/: tables, plots, a report. Nothing else of the workspace is sure to be kept.
+"still running" is no failure: `wait` goes on waiting, `interrupt` stops it. Print little: long \
+output is shortened.
+Report what you saw, also when it is not what was hoped for; say how sure you are, and what you \
+did not check. Never make up a result.
+Nobody answers questions while you work: decide, and say what you decided. When all is done, say \
+in a few sentences what you found, without a tool call: that ends the run."""
 
 
 def system_prompt(plan: RunPlan) -> str:
     """The system prompt of a run."""
-    sandbox = plan.experiment.sandbox
-    parts = [_CLI if sandbox.execution_mode is ExecutionMode.CLI else _NOTEBOOK, _COMMON]
-    facts = [f"Python {plan.python}; packages: {', '.join(plan.packages) or 'none'}."]
+    cli = plan.experiment.sandbox.execution_mode is ExecutionMode.CLI
+    facts = "\n".join(f"- {fact}" for fact in _facts(plan))
+    return f"{_CLI if cli else _NOTEBOOK}\n\n{_COMMON}\n\nWhat there is:\n{facts}"
+
+
+def _facts(plan: RunPlan) -> list[str]:
+    sandbox, agent = plan.experiment.sandbox, plan.experiment.agent
+    facts = [f"Python {plan.python}, with {_packages(plan) or 'no packages asked for'}"]
     if sandbox.gpu:
-        facts.append(f"GPU: {sandbox.gpu_count} × {' or '.join(sandbox.gpu)}.")
-    if sandbox.memory:
-        facts.append(f"Memory: {sandbox.memory}.")
-    if plan.repos:
-        repos = ", ".join(f"{repo.name}/ ({repo.url} at {repo.commit[:12]})" for repo in plan.repos)
-        facts.append(f"Cloned into the workspace, and importable: {repos}.")
-    if plan.experiment.workspace.libraries:
-        names = ", ".join(path.stem for path in plan.experiment.workspace.libraries)
-        facts.append(f"Libraries to import, with their source in the workspace: {names}.")
-    if sandbox.volumes:
-        facts.append(f"Data: {', '.join(volume.path for volume in sandbox.volumes)}.")
+        facts.append(f"GPU: {sandbox.gpu_count} × {' or '.join(sandbox.gpu)}")
+    sizes = {"CPU cores": sandbox.cpu, "memory": sandbox.memory, "disk": sandbox.disk}
+    facts += [f"{name}: {size}" for name, size in sizes.items() if size]
+    for repo in plan.repos:
+        facts.append(f"{repo.name}/: {repo.url} at {repo.commit[:12]}, importable")
+    facts += [f"{copied.path}: copied in" for copied in sandbox.local_files + sandbox.local_dirs]
+    for path in plan.experiment.workspace.libraries:
+        facts.append(f"library to import: {path.stem}")
+    for volume in sandbox.volumes:
+        facts.append(f"{volume.path}: data{', read-only' if volume.read_only else ''}")
     if sandbox.secrets:
-        facts.append(f"Environment variables with keys: {', '.join(sandbox.secrets)}.")
-    turns = plan.experiment.agent.max_turns
-    facts.append(f"You have {turns} replies and {sandbox.timeout / 60:.0f} minutes.")
-    return "\n\n".join([*parts, "\n".join(facts)])
+        facts.append(
+            f"keys in environment variables: {', '.join(sandbox.secrets)} (never print them)"
+        )
+    facts.append(f"{agent.max_turns} replies of yours, and {sandbox.timeout / 60:.0f} minutes")
+    return facts
+
+
+def _packages(plan: RunPlan) -> str:
+    """The packages that were asked for, with their versions; not those that they need."""
+    pins = {_normal(pin): pin for pin in plan.packages}
+    return ", ".join(pins.get(_normal(asked), asked) for asked in plan.experiment.sandbox.packages)
+
+
+def _normal(requirement: str) -> str:
+    """The name in a requirement, as PEP 503 normalises it."""
+    name = re.match(r"[A-Za-z0-9._-]*", requirement.strip())
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else ""

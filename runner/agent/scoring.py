@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from runner.errors import RunnerError
 from runner.record import Record
 
 DEADLINE_S = 600.0
+LONGEST = 1 << 20
+"""Bytes of a score."""
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
-def score(record: Record, script: str) -> dict[str, Any]:
+def score(record: Record, script: str, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
     """Run the script on the record's outputs/; its JSON as `score`, or what went wrong as `error`.
 
     It runs as `python score.py OUTPUTS`, with the runner's own Python, none of
-    the run's secrets, and ten minutes.
+    the run's secrets, and ten minutes; what it started ends with it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "score.py")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
         try:
+            file = Path(folder, "score.py")
             file.write_bytes(record.input(script))
-            done = subprocess.run(
-                [sys.executable, str(file), str(record.path / "outputs")],
-                cwd=folder,
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=DEADLINE_S,
-                check=False,
-            )
+            command = [sys.executable, str(file), str(record.path / "outputs")]
+            status = _run(command, folder, output, errors, deadline_s)
         except (OSError, RunnerError) as error:
             return {"error": f"the score script did not start: {error}"}
         except subprocess.TimeoutExpired:
-            return {"error": f"the score script took longer than {DEADLINE_S:g} s"}
-    if done.returncode:
-        words = done.stderr.strip()[-2000:]
-        return {"error": f"the score script ended with status {done.returncode}: {words}"}
+            return {"error": f"the score script took longer than {deadline_s:g} s"}
+        said = _text(output, LONGEST + 1)
+        if status:
+            words = _text(errors, LONGEST).strip()[-2000:]
+            return {"error": f"the score script ended with status {status}: {words}"}
+    if len(said) > LONGEST:
+        return {"error": f"the score script printed more than {LONGEST} bytes"}
     try:
-        return {"score": json.loads(done.stdout)}
-    except ValueError as error:
-        return {"error": f"the score script printed no JSON: {error}: {done.stdout[:200]!r}"}
+        return {"score": json.loads(said, parse_constant=_no_json)}
+    except (ValueError, RecursionError) as error:
+        return {"error": f"the score script printed no JSON: {error}: {said[:200]!r}"}
+
+
+def _run(
+    command: list[str], folder: str, output: IO[bytes], errors: IO[bytes], deadline_s: float
+) -> int:
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(deadline_s)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _text(file: IO[bytes], most: int) -> str:
+    file.seek(0)
+    return file.read(most).decode("utf-8", "replace")
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not in JSON")

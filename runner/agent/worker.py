@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from runner import locks
 from runner.agent.conversation import Conversation
@@ -21,43 +23,57 @@ from runner.agent.tools import IMAGES, Toolbox
 from runner.errors import InfrastructureError, RunnerError
 from runner.masking import Mask
 from runner.phases import as_record, fold_phases, read_phases
-from runner.plan import RunPlan
+from runner.plan import RunPlan, plan_in_force
 from runner.record import Record, read_lines
 from runner.record.times import spent_s
 from runner.session import Endpoint, Session
+from runner.signals import accept_sigterm
 
 INTERRUPT_S = 10.0
+"""How long what still runs at the end has to be interrupted."""
+PULLER_RECONNECT_S = 5.0
+LOOK_S = 0.5
+"""How often the agent looks whether its sandbox is there."""
+LAST_WORDS = 2000
+"""Characters of the sandbox's log that an end by the sandbox is explained with."""
 OWN_ENDS = frozenset({"done", "failed", "bound", "timeout", "cancelled"})
 """States after which the sandbox is not needed any more."""
 
 
 def work(options: AgentOptions, attempt: int, reason: str) -> int:
     """Drive the run to its end; returns its exit status, which stands in the record too."""
-    plan = RunPlan.model_validate(Record.open(options.record).state().plan)
+    stop = _stop_on_sigterm(options)
+    recorded = plan_in_force(_lines(options))
+    plan = options.plan or recorded
     key = os.environ.pop(plan.experiment.agent.llm_secret or "", "")
     record = Record.open(options.record, write=True, mask=Mask([key]))
-    stop = _stop_on_sigterm(options)
-    record.say("attempt", attempt=attempt, host=platform.node(), pid=os.getpid(), reason=reason)
+    changed = {"plan": plan.record()} if plan != recorded else {}
+    host, pid = platform.node(), os.getpid()
+    record.say("attempt", attempt=attempt, host=host, pid=pid, reason=reason, **changed)
     session = Session(Endpoint(options.url, options.token_file.read_text().strip()))
     puller: Puller | None = None
     try:
         provider = provider_of(plan, record, key)
-        lines = [line for line, _ in read_lines(options.record / "transcript.jsonl")]
-        left_s = plan.experiment.sandbox.timeout - spent_s(lines)
         conversation = Conversation()
-        for line in lines:
+        for line in _lines(options):
             conversation.apply(line)
         _connect(session, plan, record, options, stop)
-        puller = Puller(Session(session.endpoint), record)
+        _watch_sandbox(options, stop)
+        quick = Session(session.endpoint, reconnect_s=PULLER_RECONNECT_S)
+        puller = Puller(quick, record, stop_with(stop))
         puller.start()
         mode = plan.experiment.sandbox.execution_mode
         tools = Toolbox(session, mode, IMAGES - conversation.images)
-        outcome = Loop(plan, record, conversation, provider, tools, stop, left_s).run()
+        left_s = plan.experiment.sandbox.timeout - spent_s(_lines(options))
+        loop = Loop(
+            plan, record, conversation, provider, tools, stop, left_s, catch_up=puller.catch_up
+        )
+        outcome = loop.run()
     except Stopped as stopped:
         outcome = stopped.outcome
     except RunnerError as error:
         outcome = Outcome("failed", str(error), error.exit_status)
-    return _end(outcome, plan, record, session, puller)
+    return _end(outcome, plan, record, session, puller, options)
 
 
 def provider_of(plan: RunPlan, record: Record, key: str) -> Provider:
@@ -72,6 +88,13 @@ def provider_of(plan: RunPlan, record: Record, key: str) -> Provider:
     return Anthropic(agent.model or "", key, base_url=agent.base_url)
 
 
+def _lines(options: AgentOptions) -> list[Mapping[str, Any]]:
+    return [line for line, _ in read_lines(options.record / "transcript.jsonl")]
+
+
+# -- what ends a run from outside ----------------------------------------------------------
+
+
 def _stop_on_sigterm(options: AgentOptions) -> Stop:
     stop = Stop()
 
@@ -82,7 +105,47 @@ def _stop_on_sigterm(options: AgentOptions) -> Stop:
             stop.outcome = Outcome("interrupted", "the agent was told to leave (SIGTERM)", 143)
 
     signal.signal(signal.SIGTERM, end)
+    accept_sigterm()
     return stop
+
+
+def stop_with(stop: Stop) -> Callable[[RunnerError], None]:
+    """What ends the run with an error that came up beside the loop."""
+
+    def end(error: RunnerError) -> None:
+        stop.outcome = stop.outcome or Outcome("failed", str(error), error.exit_status)
+
+    return end
+
+
+def _watch_sandbox(options: AgentOptions, stop: Stop) -> None:
+    """End the run as soon as its sandbox is gone, where the agent can see that."""
+
+    def watch() -> None:
+        while not _gone(options):
+            time.sleep(LOOK_S)
+        words = f"the sandbox ended{_last_words(options)}"
+        stop_with(stop)(InfrastructureError(words))
+
+    if options.sandbox_lock:
+        threading.Thread(target=watch, name="sandbox", daemon=True).start()
+
+
+def _gone(options: AgentOptions) -> bool:
+    return options.sandbox_lock is not None and not locks.is_held(options.sandbox_lock)
+
+
+def _last_words(options: AgentOptions) -> str:
+    """What the sandbox's processes printed at their end, with a colon before it."""
+    try:
+        log = options.sandbox_log.read_bytes() if options.sandbox_log else b""
+    except OSError:
+        return ""
+    said = log[-LAST_WORDS:].decode("utf-8", "replace").strip()
+    return f": {said}" if said else ""
+
+
+# -- the begin and the end -----------------------------------------------------------------
 
 
 def _connect(
@@ -90,22 +153,27 @@ def _connect(
 ) -> None:
     """Wait for the sandbox, saying what for; write down who it is."""
     record.say("state", state="preparing", reason="")
-    starting = False
+    started: float | None = None
 
     def check() -> None:
-        nonlocal starting
+        nonlocal started
         if stop.outcome is not None:
             raise Stopped(stop.outcome)
         phases = read_phases(options.phases) if options.phases else []
         if phases and phases[-1].failure:
             raise InfrastructureError(f"{phases[-1].name} failed: {phases[-1].failure}")
-        if options.sandbox_lock and not locks.is_held(options.sandbox_lock):
-            raise InfrastructureError(
-                "the sandbox's process ended before it was ready", hint="see logs/sandbox.log"
-            )
-        if not starting and phases and phases[-1].ended and phases[-1].name == "installing":
-            starting = True
+        if _gone(options):
+            words = f"the sandbox's process ended before it was ready{_last_words(options)}"
+            raise InfrastructureError(words, hint="logs/sandbox.log of the run has it all")
+        if started is None and phases and phases[-1].ended and phases[-1].name == "installing":
+            started = time.monotonic()
             record.say("state", state="starting", reason="")
+        if started is not None and time.monotonic() > started + plan.start_deadline_s:
+            raise InfrastructureError(
+                f"the kernel was not ready {plan.start_deadline_s:g} s after the sandbox began to "
+                f"start{_last_words(options)}",
+                hint="raise `deadlines.start` in the settings",
+            )
 
     info = session.connect(plan.prepare_deadline_s + plan.start_deadline_s, check)
     record.say(
@@ -121,22 +189,29 @@ def _connect(
 
 
 def _end(
-    outcome: Outcome, plan: RunPlan, record: Record, session: Session, puller: Puller | None
+    outcome: Outcome,
+    plan: RunPlan,
+    record: Record,
+    session: Session,
+    puller: Puller | None,
+    options: AgentOptions,
 ) -> int:
     """Collect what was made, score it, write the end, and let the sandbox go."""
     troubles = []
     if puller is not None:
         record.say("state", state="ending", reason=outcome.reason)
         try:
-            _interrupt(session)
-            puller.finish()
+            if _gone(options):
+                raise InfrastructureError("the sandbox is gone")
+            if outcome.state in OWN_ENDS:  # else whoever resumes it finds its cell running
+                interrupt_all(session)
+            troubles = [f"not collected: {words}" for words in puller.finish()]
         except RunnerError as error:
             troubles.append(f"not everything was collected: {error.message}")
     if plan.score and outcome.state in OWN_ENDS - {"cancelled"} and puller is not None:
         record.say("score", **score(record, plan.score))
     if outcome.state in OWN_ENDS:
-        with contextlib.suppress(RunnerError):
-            Session(session.endpoint, reconnect_s=0.0).shutdown()
+        _let_go(session, options)
     record.say(
         "end",
         state=outcome.state,
@@ -149,12 +224,16 @@ def _end(
     return outcome.exit_status
 
 
-def _interrupt(session: Session) -> None:
+def _let_go(session: Session, options: AgentOptions) -> None:
+    if options.release:
+        options.release.touch()
+        return
+    with contextlib.suppress(RunnerError):
+        Session(session.endpoint, reconnect_s=0.0).shutdown()
+
+
+def interrupt_all(session: Session) -> None:
     """Stop whatever still runs, and wait a little for its end."""
     end = time.monotonic() + INTERRUPT_S
-    for op in _running(session):
+    for op in session.info()["running"]:
         session.interrupt(op, timeout_s=max(0.0, end - time.monotonic()))
-
-
-def _running(session: Session) -> Iterator[str]:
-    yield from session.info()["running"]

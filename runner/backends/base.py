@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.phases import Phase
-from runner.plan import RunPlan
 from runner.record.run import RunState
-from runner.session import Endpoint
+
+if TYPE_CHECKING:  # httpx is slow to import, and a list of runs needs none of it
+    from runner.plan import RunPlan
+    from runner.session import Endpoint
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Backend(Protocol):
 
     def create(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:
         """Start the sandbox, and the agent if the plan has one. A half-made start is undone."""
+        ...
+
+    def render(self, plan: RunPlan) -> Mapping[str, Any]:
+        """What `create` would start, as JSON data with secrets by name; starts nothing."""
         ...
 
     def resume(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:

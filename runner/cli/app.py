@@ -33,7 +33,7 @@ COMMANDS = (
     "render",
     "doctor",
 )
-"""Each is the function `command` of the module of its name."""
+"""Each is the function `command` of the module of its name, with its `EXAMPLES`."""
 
 _VERBATIM = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 _CONTEXT: dict[str, dict[str, Any]] = {"exec": _VERBATIM}
@@ -65,13 +65,14 @@ def app() -> Any:
     )
     made.callback()(_nothing)
     for name in COMMANDS:
-        function = import_module(f"runner.cli.{name}").command
+        module = import_module(f"runner.cli.{name}")
         made.command(
             name,
-            help=inspect.getdoc(function),
+            help=inspect.getdoc(module.command),
+            epilog=f"Examples:\n\n\b{module.EXAMPLES}",
             context_settings=_CONTEXT.get(name),
             no_args_is_help=False,
-        )(_with_common(function))
+        )(_with_common(module.command))
     return typer.main.get_command(made)
 
 

@@ -61,7 +61,9 @@ class Cli:
     def command(self, name: str, *arguments: str) -> str:
         """Another command, as the user would type it here."""
         given = ["--runs", str(self.runs)] if self.runs is not None else []
-        return shlex.join(["runner", name, *given, *arguments])
+        # What follows the run in `exec` is the user's command.
+        words = [*given, *arguments] if name == "exec" else [*arguments, *given]
+        return shlex.join(["runner", name, *words])
 
     def say(self, text: str = "") -> None:
         """Print a line of data."""

@@ -97,7 +97,7 @@ def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
         language = {"cell": "python", "shell": "bash", "markdown": "markdown"}[entry.kind]
         source = Syntax("", language, theme="ansi_dark").highlight("\n".join(body))
         source.rstrip()
-        lines = source.split("\n") if body else []
+        lines = list(source.split("\n")) if body else []
         return [*parts, *(Text("│ ", style="cyan dim").join([_PAD, line]) for line in lines)]
     style = _STYLES.get(entry.kind, "")
     if entry.kind == "state" and entry.ok is not None:

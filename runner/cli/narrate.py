@@ -117,22 +117,23 @@ class Narrator:
                 self._phase_open = False
                 took = seconds(between(phase.started, phase.ended))
                 if not phase.failure:
-                    self.now = Activity("starting the kernel", phase.ended or "")
+                    self.now = Activity("starting the kernel", phase.ended or phase.started)
                     told.append(Entry("phase", phase.ended or "", f"{phase.name} took {took}"))
         return told
 
     # -- the transcript --------------------------------------------------------------------
 
     def _transcript_state(self, line: Line) -> Iterator[Entry]:
-        state, reason = line["state"], line.get("reason") or ""
+        state, reason = str(line["state"]), line.get("reason") or ""
         waits = {
             "preparing": "preparing the sandbox",
             "starting": "starting the kernel",
             "running": "the model thinks",
             "ending": "collecting what was made",
         }
-        if not (state == "preparing" and self._phases):
-            self.now = Activity(waits.get(state, state), line["time"])
+        if state == "preparing" and self._phases:
+            return  # its steps have been told, which say more
+        self.now = Activity(waits.get(state, state), line["time"])
         yield Entry("state", line["time"], f"{state}: {reason}" if reason else state)
 
     def _transcript_attempt(self, line: Line) -> Iterator[Entry]:
@@ -232,7 +233,9 @@ class Narrator:
                 data = content.get("data", {})
                 pictures = [f"[{name}]" for name in data if name.startswith("image/")]
                 text = data.get("text/plain", "")
-                running.extra += pictures or _lines(text if isinstance(text, str) else "".join(text))
+                running.extra += pictures or _lines(
+                    text if isinstance(text, str) else "".join(text)
+                )
         return iter(())
 
     def _journal_shell_output(self, line: Line) -> Iterator[Entry]:

@@ -34,6 +34,14 @@ Model = Annotated[
 ]
 
 
+EXAMPLES = """
+runner submit experiment.toml
+runner submit experiment.toml --model claude-sonnet-5-5 --max-cost-usd 5
+runner submit runs/checkpoint-diffing-261123-0907-x7k2    the same run again
+runner submit experiment.toml --detach --json
+"""
+
+
 def command(
     cli: Cli,
     file: File,
@@ -51,13 +59,7 @@ def command(
     notebook as it grows. Ctrl-C stops following, and the run goes on; a second Ctrl-C within
     2 s cancels it, keeping what was made. Either way the exit status is 130; otherwise it is
     the run's.
-
-    \b
-    runner submit experiment.toml
-    runner submit experiment.toml --model claude-sonnet-5-5 --max-cost-usd 5
-    runner submit runs/checkpoint-diffing-261123-0907-x7k2     (the same run again)
-    runner submit experiment.toml --detach --json
-    """  # noqa: D301 - \b keeps the lines of the examples apart
+    """
     from runner.cli.watch import Interrupts, Watch
     from runner.submission import prepare, start
 
@@ -66,15 +68,11 @@ def command(
         overrides |= chosen(model)
     with progress(cli) as say:
         submission = prepare(file, cli.settings, overrides, say)
-        say("starting")
-        with Interrupts() as interrupts:
-            handle = start(submission, cli.settings)
-    path = cli.find(handle.run_id)
-    announce(cli, handle, path)
-    if detach:
-        return 0
-    with interrupts:
-        return Watch(cli, path, handle, interrupts, None).run()
+    with Interrupts() as interrupts:
+        handle = start(submission, cli.settings)
+        path = cli.find(handle.run_id)
+        announce(cli, handle, path)
+        return 0 if detach else Watch(cli, path, handle, interrupts, None).run()
 
 
 def chosen(model: str) -> dict[str, Any]:

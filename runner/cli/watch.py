@@ -16,7 +16,7 @@ from runner.backends.base import Handle, Status
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.narrate import Entry, Narrator
-from runner.cli.summary import exit_status, made, what_next
+from runner.cli.summary import exit_status, made, next_lines
 from runner.cli.views import view_of
 from runner.cli.words import between, seconds
 from runner.record import check_chain, follow
@@ -156,11 +156,11 @@ class Watch:
         for label, text in made(run):
             self._cli.say(f"  {label:8}{text}")
         self._cli.say(f"  {'head':8}{head}")
-        self._cli.say(f"          keep it elsewhere: {self._cli.command('verify', run.run_id)} "
-                      "--head HASH tells whether the record was altered")
+        verify = self._cli.command("verify", run.run_id, "--head", "HEAD")
+        self._cli.say(f"  {'':8}kept elsewhere, it shows whether the record was altered: {verify}")
         self._cli.say(f"  {'record':8}{self._path}")
-        for command, purpose in what_next(run, status.state, self._cli.command):
-            self._cli.say(f"  {'next':8}{command}   {purpose}")
+        for line in next_lines(run, status.state, self._cli.command):
+            self._cli.say(f"  {line}")
         return code
 
 

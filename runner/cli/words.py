@@ -25,7 +25,9 @@ def size(value: int) -> str:
     number = float(value)
     for unit in ("B", "kB", "MB", "GB"):
         if number < 999.5:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 9.95 else f"{number:.1f} {unit}"
+            return (
+                f"{number:.0f} {unit}" if unit == "B" or number >= 9.95 else f"{number:.1f} {unit}"
+            )
         number /= 1000
     return f"{number:.1f} TB"
 

@@ -8,21 +8,33 @@ from typing import Any
 
 
 def spent_s(lines: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds in which the run was running, over all its attempts.
+    """Seconds in which the run had a sandbox that was ready, over all its sandboxes.
 
-    An attempt that was killed counts up to its last line; the time until the
-    next attempt took over counts for nobody.
+    While an agent was dead its sandbox's time went on, and what ran there
+    with it: that counts if the next agent found the same sandbox. With
+    another sandbox, the earlier one counts up to the last line about it.
     """
-    spent, since, last = 0.0, None, None
+    spent = 0.0
+    boot: str | None = None
+    since: datetime | None = None  # the sandbox `boot` was ready
+    last: datetime | None = None  # something was heard of it
+    attached = True
     for line in lines:
-        time = datetime.fromisoformat(line["time"])
-        if line["type"] == "attempt" and since is not None and last is not None:
-            spent, since = spent + (last - since).total_seconds(), None
-        if line["type"] == "state" and line["state"] == "running":
-            since = time
-        if line["type"] == "end" and since is not None:
-            spent, since = spent + (time - since).total_seconds(), None
-        last = time
-    if since is not None and last is not None:
-        spent += (last - since).total_seconds()
-    return spent
+        time, kind = datetime.fromisoformat(line["time"]), line["type"]
+        if kind == "attempt":
+            attached = False
+        elif kind == "sandbox":
+            if line["boot"] != boot and not attached:
+                spent += _seconds(since, last)
+                since = None
+            # Where the same agent meets another boot, the server was started again below it.
+            boot, attached = line["boot"], True
+        elif kind == "state" and line["state"] == "running":
+            since = since or time
+        if attached:
+            last = time
+    return spent + _seconds(since, last)
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> float:
+    return (until - since).total_seconds() if since and until else 0.0

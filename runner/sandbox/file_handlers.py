@@ -143,6 +143,7 @@ class Upload(FileApi):
             fields = {"path": path, "bytes": self.size, "sha256": self.sha.hexdigest()}
             book.log(operation, "file", **fields)
             book.end(operation, "ok")
+        self.sandbox.journal.write()
         self.finish_json(operation.view())
 
     async def _begin(self, kind: str, path: str) -> Operation | None:

@@ -178,6 +178,8 @@ class OperationHandler(Api):
                     )
         except TimeoutError:
             pass
+        # A client is told nothing that a SIGKILL of this server could take back.
+        self.sandbox.journal.write()
         answer = operation.view() | {"warnings": self.sandbox.book.warnings}
         if after is None:
             answer["outputs"] = await self.sandbox.book.outputs(operation)

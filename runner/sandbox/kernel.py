@@ -28,6 +28,8 @@ GRACE_S = 5.0
 come over two sockets."""
 BEGIN_S = 2.0
 """How long an interrupt waits for its cell to begin: before, the kernel would ignore it."""
+SETTLE_S = 0.1
+"""How long after that IPython may still prepare the cell, and swallow an interrupt."""
 LOG_TAIL = 2000
 
 Message = dict[str, Any]
@@ -129,7 +131,9 @@ class Kernel:
         )
         try:
             with self._log.open("wb") as log:
-                await self._manager.start_kernel(cwd=str(self._cwd), env=self._env, stderr=log)
+                await self._manager.start_kernel(
+                    cwd=str(self._cwd), env=self._env, stdout=log, stderr=log
+                )
         except OSError as error:
             self._dead(f"the kernel did not start: {error}")
             return False
@@ -211,6 +215,7 @@ class Kernel:
         try:
             async with asyncio.timeout(BEGIN_S):
                 await request.begun.wait()
+                await asyncio.sleep(SETTLE_S)
         except TimeoutError:
             pass
         if request is self._current and self.state == "busy":

@@ -11,17 +11,30 @@ import sys
 # shadow the user's. IPython puts the working directory in its place.
 del sys.path[0]
 
+import asyncio  # noqa: E402
+import signal  # noqa: E402
+
 import zmq  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+from tornado.ioloop import IOLoop  # noqa: E402
 
 
 class KernelApp(IPKernelApp):
-    """IPKernelApp whose iopub socket never drops a message."""
+    """IPKernelApp whose iopub socket never drops a message, and whose signals wake its loop."""
 
     def _bind_socket(self, s, port):  # type: ignore[no-untyped-def]
         if s.socket_type == zmq.XPUB:
             s.setsockopt(zmq.XPUB_NODROP, 1)
-        return super()._bind_socket(s, port)
+        return super()._bind_socket(s, port)  # type: ignore[no-untyped-call]
+
+    def init_kernel(self):  # type: ignore[no-untyped-def]
+        super().init_kernel()
+        # ipykernel answers SIGINT in an `await` by a callback that does not wake the event loop,
+        # so `await asyncio.sleep(60)` would go on for its 60 s. asyncio lets every signal wake
+        # the loop once it has a handler for any.
+        IOLoop.current().add_callback(
+            lambda: asyncio.get_running_loop().add_signal_handler(signal.SIGURG, lambda: None)
+        )
 
 
 if __name__ == "__main__":

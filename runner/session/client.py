@@ -249,7 +249,8 @@ class Session:
             "PUT",
             f"/operations/{op}",
             params={"boot": boot or self.boot, "wait": min(POLL_S, timeout_s)},
-            json=body,
+            # ASCII, by our own hand: a model's text may hold what UTF-8 cannot spell.
+            content=lambda: json.dumps(body).encode(),
         )
         return self._await(op, answer, end)
 

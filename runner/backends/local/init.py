@@ -1,41 +1,53 @@
-"""`python -m runner.backends.local.init DIRECTORY`: the first process of a local sandbox.
+"""`python -m runner.backends.local.init DIRECTORY …`: the first process of a local sandbox.
 
 What init containers and the kubelet do on a cluster: prepare the workspace,
-run the sandbox server, start it again when it crashes, and when it is over
-end every process that came from it.
+run the sandbox server, start it again when it crashes, end it when the agent
+needs it no more, and then end every process that came from it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from runner import prepare
-from runner.backends.local import processes
+from runner.backends.local import directory, environment, processes
 from runner.backends.local.paths import Paths
 from runner.errors import RunnerError
 from runner.phases import PhaseLog
 from runner.plan import RunPlan
 from runner.sandbox.options import Options
+from runner.signals import accept_sigterm
 
 MOST_RESTARTS = 3
 GRACE_S = 10.0
+"""How long the server has to leave when it is told to."""
+LOOK_S = 0.2
+"""How often it is looked whether the agent has let the sandbox go."""
+LONGEST_TEMP = 40
+"""Characters of a temporary directory under which Unix sockets can still have names."""
 
 
 def main() -> int:
     """Prepare, serve, clean up; the exit status is 0 when the sandbox ended by itself."""
+    signal.signal(signal.SIGTERM, _leave)
+    accept_sigterm()
+    processes.adopt_orphans()
     paths, timeout_s = Paths(Path(sys.argv[1])), float(sys.argv[2])
     socket_fd, lock_fd = int(sys.argv[3]), int(sys.argv[4])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    processes.adopt_orphans()
+    threading.Thread(target=_until_released, args=(paths,), daemon=True).start()
     plan = RunPlan.model_validate_json(paths.plan.read_bytes())
-    runtime = Path(tempfile.mkdtemp(prefix="runner-"))
+    runtime = Path(tempfile.mkdtemp(prefix=directory.RUNTIME_PREFIX, dir=_short_temp()))
     try:
         _bind_cores(plan)
         options = Options(
@@ -57,7 +69,7 @@ def main() -> int:
         )
         return _serve(paths, options, (socket_fd, lock_fd))
     except (RunnerError, OSError) as error:
-        print(f"the sandbox could not be prepared: {error}", file=sys.stderr)  # noqa: T201 - its log
+        _say(f"the sandbox could not be prepared: {error}")
         return 1
     finally:
         processes.end_descendants()
@@ -65,22 +77,45 @@ def main() -> int:
         shutil.rmtree(paths.venv, ignore_errors=True)
 
 
+def _leave(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _until_released(paths: Paths) -> None:
+    while not paths.release.exists():
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _short_temp() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= LONGEST_TEMP else "/tmp"  # noqa: S108 - mkdtemp makes it safe
+
+
 def _bind_cores(plan: RunPlan) -> None:
     if plan.experiment.sandbox.cores and sys.platform == "linux":
-        cores = sorted(os.sched_getaffinity(0))[: int(plan.experiment.sandbox.cores)]
+        # Any of them: the first ones would be those of every run.
+        cores = random.sample(sorted(os.sched_getaffinity(0)), int(plan.experiment.sandbox.cores))
         os.sched_setaffinity(0, cores)
 
 
 def _prepared(plan: RunPlan, paths: Paths) -> Path:
-    """Clone and install, without the experiment's secrets; returns the kernel's Python."""
-    secrets = {name: os.environ.pop(name, "") for name in plan.experiment.sandbox.secrets}
+    """Clone and install, without the experiment's secrets; returns the kernel's Python.
+
+    Afterwards the environment is the sandbox's: without what git and uv went by.
+    """
+    own = plan.experiment.sandbox
+    kept = {name: os.environ[name] for name in (*own.env, *own.secrets) if name in os.environ}
+    for name in own.secrets:
+        os.environ.pop(name, None)
     log = PhaseLog(paths.phases)
     end = time.monotonic() + plan.prepare_deadline_s
     prepare.clone(plan, paths.workspace, log, end)
-    output = paths.server / "install.log"
-    python = prepare.install(plan, paths.workspace, paths.venv, log, output, end)
+    python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
     prepare.note_environment(python, plan, paths.environment)
-    os.environ.update(secrets)
+    clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | kept
+    os.environ.clear()
+    os.environ.update(clean)
     return python
 
 
@@ -90,28 +125,42 @@ def _volumes(plan: RunPlan, paths: Paths) -> tuple[Path, ...]:
 
 
 def _serve(paths: Paths, options: Options, keep_fds: tuple[int, ...]) -> int:
-    path = paths.server / "options.json"
-    path.write_text(options.model_dump_json())
-    ending = False
-    server: subprocess.Popen[bytes] | None = None
+    ending, server = False, 0
 
     def end(*_: object) -> None:
         nonlocal ending
         ending = True
-        if server is not None:
-            server.terminate()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+        tell(signal.SIGTERM)
 
+    def tell(number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if server:
+                os.kill(server, number)
+
+    signal.signal(signal.SIGALRM, lambda *_: tell(signal.SIGKILL))
     signal.signal(signal.SIGTERM, end)
+    begun = time.monotonic()
     for _ in range(1 + MOST_RESTARTS):
-        server = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.sandbox", str(path)], pass_fds=keep_fds
+        left_s = max(0.0, options.timeout_s - (time.monotonic() - begun))
+        paths.options.write_text(options.model_copy(update={"timeout_s": left_s}).model_dump_json())
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "runner.sandbox", str(paths.options)], pass_fds=keep_fds
         )
-        status = server.wait()
+        server = process.pid
+        if ending:
+            process.terminate()
+        status = processes.wait_and_reap(process)
+        server = 0
         processes.end_descendants()
         if status == 0 or ending:
             return 0
-        print(f"the sandbox server ended with status {status}", file=sys.stderr, flush=True)  # noqa: T201
+        _say(f"the sandbox server ended with status {status}")
     return 1
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)  # noqa: T201 - the sandbox's log
 
 
 if __name__ == "__main__":

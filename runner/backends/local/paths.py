@@ -63,6 +63,26 @@ class Paths:
         return self.server / "environment.json"
 
     @property
+    def options(self) -> Path:
+        """What the sandbox server is told."""
+        return self.server / "options.json"
+
+    @property
+    def install_log(self) -> Path:
+        """What git and uv said."""
+        return self.server / "install.log"
+
+    @property
+    def journal(self) -> Path:
+        """The sandbox server's own journal."""
+        return self.server / "journal.jsonl"
+
+    @property
+    def release(self) -> Path:
+        """There when the agent needs the sandbox no more."""
+        return self.root / "release"
+
+    @property
     def cancel(self) -> Path:
         """There when the run was cancelled, with the words."""
         return self.root / "cancel"

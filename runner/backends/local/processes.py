@@ -8,51 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from runner.signals import sigterm_held
+
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-
-_KEPT = {
-    "CURL_CA_BUNDLE",
-    "HOME",
-    "HF_HOME",
-    "LANG",
-    "LANGUAGE",
-    "LOGNAME",
-    "NO_PROXY",
-    "PATH",
-    "REQUESTS_CA_BUNDLE",
-    "SHELL",
-    "TMPDIR",
-    "TZ",
-    "USER",
-    "XDG_CACHE_HOME",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "LD_LIBRARY_PATH",
-    "CUDA_HOME",
-}
-_KEPT_PREFIXES = ("GIT_SSL_", "LC_", "PIP_", "SSL_", "UV_")
-
-
-def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a run's processes get of the user's environment: places and languages, no secrets.
-
-    Of pip's and uv's settings those are left out that carry credentials in a URL.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if (name in _KEPT or name.startswith(_KEPT_PREFIXES))
-        and not ("://" in value and "@" in value)
-    }
+ENDING_S = 10.0
 
 
 def start(
@@ -63,9 +29,12 @@ def start(
     log: Path,
     keep_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own; it goes on when the terminal is closed."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
+    """Start a process in a session of its own; it goes on when the terminal is closed.
+
+    A SIGTERM waits until it says `accept_sigterm`.
+    """
+    with log.open("ab") as output, sigterm_held():
+        process = subprocess.Popen(
             argv,
             cwd=cwd,
             env=dict(env),
@@ -75,34 +44,67 @@ def start(
             start_new_session=True,
             pass_fds=list(keep_fds),
         )
+    # Whoever started it may live as long as it: then it must not stay as a zombie.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process
+
+
+def undo(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was just started, and what it started."""
+    process.terminate()
+    try:
+        process.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def identity(pid: int) -> str:
     """What tells a process from a later one of the same number: number and time of its start."""
-    return f"{pid}@{psutil.Process(pid).create_time():.2f}"
+    return f"{pid}@{_begun(pid)}"
 
 
-def find(known: str) -> psutil.Process | None:
-    """The process of an `identity`, if it still runs."""
-    pid, _, created = known.partition("@")
+def _begun(pid: int) -> str:
+    """When a process was started, or "" if there is none, not even as a zombie."""
     try:
-        process = psutil.Process(int(pid))
-        if f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE:
-            return None
-    except (psutil.Error, ValueError):
-        return None
-    return process
+        if sys.platform == "linux":
+            # Ticks since boot: unlike psutil's time of day, no clock that is set changes them.
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            return stat.rpartition(")")[2].split()[19]
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except (OSError, psutil.Error):
+        return ""
+
+
+def lives(known: str) -> bool:
+    """Whether the process of an `identity` still runs."""
+    pid, _, begun = known.partition("@")
+    if not begun or _begun(int(pid)) != begun:
+        return False
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def signal_leader(known: str, number: signal.Signals) -> None:
+    """Signal the process of an `identity`, or, if it is gone, what is left of its group."""
+    if not lives(known):
+        signal_group(known, number)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(known.partition("@")[0]), number)
 
 
 def signal_group(known: str, number: signal.Signals) -> None:
     """Signal the process group that an `identity` leads, whether or not its leader lives."""
-    pid = int(known.partition("@")[0])
+    pid, _, begun = known.partition("@")
     # The number cannot have been given to another group while one of its members lives; and if
     # a leader lives under it, it has to be ours.
-    if find(known) is None and psutil.pid_exists(pid):
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+    if pid and _begun(int(pid)) in ("", begun):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(pid), number)
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
@@ -119,6 +121,15 @@ def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none is lost (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_and_reap(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a child, and take leave of every adopted orphan that ends meanwhile."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode
 
 
 def end_descendants() -> None:

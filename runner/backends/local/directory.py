@@ -1,0 +1,112 @@
+"""The directory of a local sandbox: filled before a run, put right before it goes on, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.backends.local.paths import Paths
+from runner.errors import InfrastructureError
+from runner.plan import RunPlan
+from runner.prepare import OUTPUTS
+from runner.record import Record
+from runner.record.chain import read_lines
+from runner.sandbox.processes import end_all
+
+RUNTIME_PREFIX = "runner-"
+"""Of the temporary directories that hold the kernels' sockets."""
+
+
+def fill(plan: RunPlan, record: Record, paths: Paths, volumes: Mapping[str, Path]) -> None:
+    """Make the workspace: inputs, links to volumes, and the outputs that the record has.
+
+    A workspace that is there has been filled, for it appears only when it is whole.
+    """
+    paths.server.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if paths.workspace.is_dir():
+        return
+    part = paths.workspace.with_name("workspace.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(record.path / OUTPUTS, part / OUTPUTS)
+    for item in plan.inputs:
+        target = part / item.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(record.input(item.sha256))
+        target.chmod(item.mode)
+    for volume in plan.experiment.sandbox.volumes:
+        link = part / volume.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(volumes[volume.name], target_is_directory=True)
+    part.replace(paths.workspace)
+
+
+def restore_journal(kept: Path, journal: Path) -> None:
+    """Give a new sandbox the journal that the record has, unless its own is that and more."""
+    if not kept.exists() or _continues(kept, journal):
+        return
+    part = journal.with_suffix(".part")
+    with part.open("w") as file:
+        for line, _ in read_lines(kept):
+            line.pop("prev", None)
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
+    part.replace(journal)
+
+
+def _continues(kept: Path, journal: Path) -> bool:
+    """Whether the sandbox's journal begins with the record's: the run may have been elsewhere."""
+    if not journal.exists():
+        return False
+    own = read_lines(journal)
+    return all(_mark(line) == _mark(next(own, ({}, 0))[0]) for line, _ in read_lines(kept))
+
+
+def _mark(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(line.get(key) for key in ("seq", "boot", "time", "type"))
+
+
+def sweep(paths: Paths) -> None:
+    """Remove what a sandbox leaves whose first process was killed: processes, sockets, packages."""
+    end_all(paths.server)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        runtime = Path(json.loads(paths.options.read_text())["runtime"])
+        if runtime.name.startswith(RUNTIME_PREFIX) and runtime.parent in _temps():
+            shutil.rmtree(runtime, ignore_errors=True)
+    shutil.rmtree(paths.venv, ignore_errors=True)
+
+
+def _temps() -> tuple[Path, Path]:
+    return Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - where `init` makes it
+
+
+def remove(paths: Paths) -> None:
+    """Remove the directory, also what the agent's code has made read-only; links are not followed.
+
+    Raises InfrastructureError where something of it stays.
+    """
+    if not paths.root.exists():
+        return
+    shutil.rmtree(paths.root, onerror=_writable_then)
+    if paths.root.exists():
+        raise InfrastructureError(
+            f"{paths.root}: not all of it can be removed",
+            hint=f"rm -rf {paths.root}",
+        )
+
+
+def _writable_then(again: Callable[[str], Any], path: str, _: Any) -> None:
+    """Once more, with write permission on the directory: the second failure is left."""
+    folder = Path(path)
+    with contextlib.suppress(OSError):
+        folder.parent.chmod(stat.S_IRWXU)
+        if folder.is_dir() and not folder.is_symlink():
+            folder.chmod(stat.S_IRWXU)
+            shutil.rmtree(folder, ignore_errors=True)
+        elif again is os.unlink:
+            again(path)

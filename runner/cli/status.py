@@ -1,0 +1,89 @@
+"""`runner status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runner.cli.context import Cli
+from runner.cli.options import Run
+from runner.cli.words import between, clock, count, dollars, seconds, tokens
+
+if TYPE_CHECKING:
+    from runner.backends.base import Status
+
+EXAMPLES = """
+runner status
+runner status checkpoint-diffing-261123-0907-x7k2 --json | jq .reason
+"""
+
+
+def command(cli: Cli, run: Run = None) -> int:
+    """Say how a run stands.
+
+    In words: what it waits for, how long each phase took, what it cost, what to do next.
+    """
+    from runner.cli.list import as_json
+    from runner.cli.summary import gpu_hours, made, next_lines
+
+    path, handle = cli.attach(run)
+    status = cli.engine.status(handle)
+    if cli.json:
+        hours = gpu_hours(status.run)
+        cli.emit(
+            **as_json(status),
+            agent_alive=status.agent_alive,
+            sandbox_alive=status.sandbox_alive,
+            preparing=[vars(phase) for phase in status.phases],
+            phases=status.run.phases,
+            attempts=status.run.attempts,
+            retries=status.run.retries,
+            outputs=status.run.outputs,
+            gpu_hours=hours[0] if hours else 0.0,
+            gpu_usd=hours[1] if hours else 0.0,
+            record=str(path),
+        )
+        return 0
+    cli.say(status.run_id)
+    for label, text in (*_lines(status), *made(status.run), ("record", str(path))):
+        if label != "spent":
+            cli.say(f"  {label:10}{text}")
+    for line in next_lines(status.run, status.state, cli.command, 10):
+        cli.say(f"  {line}")
+    return 0
+
+
+def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    run = status.run
+    yield "state", f"{status.state}: {status.reason}".rstrip(": ")
+    alive = {"agent": status.agent_alive, "sandbox": status.sandbox_alive}
+    yield "processes", ", ".join(f"{who} {'runs' if on else 'ended'}" for who, on in alive.items())
+    yield "model", run.model or run.provider
+    if run.started or run.created:
+        over = status.state == run.state and run.is_over
+        took = seconds(between(run.created, run.ended)) if over or status.agent_alive else "?"
+        yield "time", f"since {clock(run.created)}, {took}"
+    yield "phases", "; ".join(_phases(status)) or "none yet"
+    agent = run.plan.get("experiment", {}).get("agent", {})
+    yield "turns", f"{run.turns} of {agent.get('max_turns', '?')}"
+    most = f" of {agent['max_tokens']:,}" if agent.get("max_tokens") else ""
+    yield "tokens", f"{tokens(run.tokens):,}{most}"
+    most = f" of {dollars(agent['max_cost_usd'])}" if agent.get("max_cost_usd") else ""
+    price = f", {count(run.unpriced_turns, 'turn')} without a price" if run.unpriced_turns else ""
+    yield "cost", f"{dollars(run.cost_usd)}{most}{price}"
+    if run.attempts > 1 or run.retries:
+        yield "attempts", f"{run.attempts} of the agent, {run.retries} repeated calls of the model"
+
+
+def _phases(status: Status) -> Iterator[str]:
+    """Each phase with how long it took in all; the sandbox's own steps stand before the states."""
+    steps = [(p.name, p.started, p.ended) for p in status.phases]
+    steps += [(p["name"], p["started"], p["ended"]) for p in status.run.phases if p["of"] == "run"]
+    took: dict[str, float] = {}
+    since: dict[str, str] = {}
+    for name, started, ended in steps:
+        took[name] = took.get(name, 0.0) + (between(started, ended) or 0.0)
+        if not ended:
+            since[name] = f", since {clock(started)}"
+    for name, spent_s in took.items():
+        yield f"{name} {seconds(spent_s)}{since.get(name, '')}"

@@ -1,0 +1,63 @@
+"""`runner wait`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from runner.cli.context import Cli
+
+POLL_S = 0.2
+WORST_LAST = (0, 4, 130, 124, 1, 3)
+
+Many = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN]...", help="The runs; the last one if left out."),
+]
+
+EXAMPLES = """
+runner wait
+runner wait first-261123-0907-x7k2 second-261123-0908-d3fg
+id=$(runner submit experiment.toml --detach --json | jq -r .run_id); runner wait $id
+"""
+
+
+def command(cli: Cli, run: Many = None) -> int:
+    """Wait until runs are over, and exit with their status.
+
+    Prints each run with its state when it ends. With several, the exit status is the worst of
+    them, in this order: 3 infrastructure, 1 failed, 124 timed out, 130 cancelled, 4 a bound,
+    0 done. A run ends by itself at the latest when its own timeout is over.
+    """
+    from runner.cli.summary import exit_status
+    from runner.cli.watch import alive
+
+    names: list[str | None] = [*run] if run else [None]
+    left = [cli.attach(name)[1] for name in dict.fromkeys(names)]
+    worst = 0
+    while left:
+        for handle in list(left):
+            status = cli.engine.status(handle)
+            if alive(status):
+                continue
+            left.remove(handle)
+            code = exit_status(status.state, status.exit_status)
+            worst = max(worst, code, key=_badness)
+            if cli.json:
+                cli.emit(
+                    run_id=status.run_id,
+                    state=status.state,
+                    reason=status.reason,
+                    exit_status=code,
+                )
+            else:
+                cli.say(f"{status.run_id}  {status.state}: {status.reason}".rstrip(": "))
+        if left:
+            time.sleep(POLL_S)
+    return worst
+
+
+def _badness(status: int) -> int:
+    return WORST_LAST.index(status) if status in WORST_LAST else len(WORST_LAST)
