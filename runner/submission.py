@@ -37,6 +37,8 @@ LOOK_UP_DEADLINE_S = 120.0
 """For one repository, or for resolving all packages."""
 
 CHANGEABLE = (
+    "agent.provider",
+    "agent.script",
     "agent.model",
     "agent.base_url",
     "agent.max_turns",
@@ -149,7 +151,10 @@ def _add(record: Record, sha: str, blob: Path | bytes) -> None:
 
 
 def plan_of(path: Path) -> RunPlan:
-    """The plan in force at a record's end. Raises RecordError for one that this version cannot read."""
+    """The plan that is in force in a record.
+
+    Raises RecordError for one that this version cannot read.
+    """
     made_by = Record.open(path).state().versions.get("runner", "unknown")
     try:
         return plan_in_force(line for line, _ in read_lines(path / "transcript.jsonl"))
@@ -215,10 +220,14 @@ def _overridden(
                 hint="submit the experiment's own file, changed, for another run",
             )
         data[table][name] = value
+    if overrides.get("agent.script"):
+        raise ConfigError(file=file, key="agent.script", expected="none: a record has its own")
     experiment = parse(data, folder=None, file=file)
     model = experiment.agent.model
     price = settings.price(model) if model else None
-    return plan.model_copy(update={"experiment": experiment, "price": price})
+    script = plan.script if experiment.agent.script else None
+    changes = {"experiment": experiment, "price": price, "script": script}
+    return plan.model_copy(update=changes)
 
 
 def _check(experiment: Experiment, settings: Settings, file: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from runner.prepare import OUTPUTS
 from runner.record import Record
 from runner.session import Session
 
-JOURNAL_WAIT_S = 1.0
+JOURNAL_WAIT_S = 0.5
 """How long one request waits for new lines; also how often outputs are looked at."""
 CATCH_UP_S, LAST_LINES_S = 2.0, 30.0
 """How long lines are pulled after a tool's call, and at the end, from a sandbox that goes on

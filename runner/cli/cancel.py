@@ -37,6 +37,6 @@ def command(cli: Cli, run: ThisRun) -> int:
         return 0
     cli.say(f"{path.name} is {status.state}" + ("" if going else " already"))
     for label, text in made(status.run):
-        cli.say(f"  {label:8}{text}")
-    cli.say(f"  {'record':8}{path}")
+        cli.pair(label, text)
+    cli.pair("record", str(path))
     return 0

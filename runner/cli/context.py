@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
+import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +70,15 @@ class Cli:
     def say(self, text: str = "") -> None:
         """Print a line of data."""
         print(text, flush=True)  # noqa: T201
+
+    def pair(self, label: str, text: str, wide: int = 8) -> None:
+        """Print a labelled line; on a terminal it is broken at the edge, below the text."""
+        lines = [text]
+        if sys.stdout.isatty():
+            room = max(shutil.get_terminal_size().columns - wide - 2, 20)
+            lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+        for number, line in enumerate(lines):
+            self.say(f"  {'' if number else label:{wide}}{line}")
 
     def emit(self, **data: Any) -> None:
         """Print one JSON object on a line."""

@@ -14,7 +14,7 @@ from runner.cli.options import Run
 
 Inner = Annotated[
     str | None,
-    typer.Argument(metavar="[PATH]", help="A file or directory of the record.", show_default=False),
+    typer.Argument(metavar="PATH", help="A file or directory of the record.", show_default=False),
 ]
 To = Annotated[
     Path | None,

@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from runner.cli.narrate import Entry, Narrator
@@ -84,32 +85,38 @@ def _numbers(narrator: Narrator) -> str:
 
 
 def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
-    head = Text(f"{entry.clock:8}  ", style="dim")
     body = shown(entry, wide)
     parts: list[RenderableType] = []
     if entry.kind in ("says", "cell", "shell", "markdown"):
         parts.append(Text())
     if entry.kind == "result":
-        parts.append(head + Text(entry.title, style="dim" if entry.ok else "red"))
+        parts.append(_title(entry, "dim" if entry.ok else "red"))
         return [*parts, *(_line(line, "  ", "" if entry.ok else "red") for line in body)]
     if entry.kind in ("cell", "shell", "markdown"):
-        parts.append(head + Text(entry.title, style="cyan"))
+        parts.append(_title(entry, "cyan"))
         language = {"cell": "python", "shell": "bash", "markdown": "markdown"}[entry.kind]
         source = Syntax("", language, theme="ansi_dark").highlight("\n".join(body))
         source.rstrip()
         lines = list(source.split("\n")) if body else []
-        return [*parts, *(Text("│ ", style="cyan dim").join([_PAD, line]) for line in lines)]
+        return [*parts, *(Text.assemble(_PAD, ("│ ", "cyan dim"), line) for line in lines)]
     style = _STYLES.get(entry.kind, "")
     if entry.kind == "state" and entry.ok is not None:
         style = "bold green" if entry.ok else "bold red"
-    parts.append(head + Text(entry.title, style=style))
+    parts.append(_title(entry, style))
     if body:
         parts.append(Padding(Text("\n".join(body)), (0, 0, 0, INDENT)))
     return parts
 
 
-_PAD = Text(" " * INDENT)
+_PAD = " " * INDENT
+
+
+def _title(entry: Entry, style: str) -> RenderableType:
+    """The time, and beside it the title, as many lines as it needs."""
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_row(Text(f"{entry.clock:8}", style="dim"), Text(entry.title, style=style))
+    return row
 
 
 def _line(text: str, mark: str, style: str) -> Text:
-    return Text(" " * INDENT + mark + text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(_PAD + mark + text, style=style, no_wrap=True, overflow="ellipsis")

@@ -188,7 +188,7 @@ class Narrator:
             yield Entry("score", line["time"], f"score {json.dumps(line.get('score'))}")
 
     def _transcript_end(self, line: Line) -> Iterator[Entry]:
-        self.now = Activity()
+        self.now = Activity("ending its processes", line["time"])
         words = f"{line['state']}: {line.get('reason') or ''}".rstrip(": ")
         yield Entry("state", line["time"], words, ok=line["state"] == "done")
 

@@ -8,7 +8,7 @@ import typer
 
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="The run; the last one if left out.", show_default=False),
+    typer.Argument(metavar="RUN", help="The run; the last one if left out.", show_default=False),
 ]
 ThisRun = Annotated[str, typer.Argument(metavar="RUN", help="The run.", show_default=False)]
 MaxTurns = Annotated[
@@ -20,7 +20,7 @@ MaxTokens = Annotated[
 ]
 MaxCost = Annotated[
     float | None,
-    typer.Option("--max-cost-usd", min=0.000001, metavar="USD", help="End after so many dollars."),
+    typer.Option("--max-cost-usd", metavar="USD", help="End after so many dollars."),
 ]
 Timeout = Annotated[
     str | None,

@@ -47,9 +47,9 @@ def command(cli: Cli, run: Run = None) -> int:
     cli.say(status.run_id)
     for label, text in (*_lines(status), *made(status.run), ("record", str(path))):
         if label != "spent":
-            cli.say(f"  {label:10}{text}")
-    for line in next_lines(status.run, status.state, cli.command, 10):
-        cli.say(f"  {line}")
+            cli.pair(label, text, 10)
+    for label, text in next_lines(status.run, status.state, cli.command):
+        cli.pair(label, text, 10)
     return 0
 
 

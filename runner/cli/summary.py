@@ -78,18 +78,15 @@ def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str
         yield command("open", run_id), "shows the notebook as it grows"
         yield command("cancel", run_id), "ends it, keeping what was made"
         return
-    yield (
-        command("fetch", run_id, "--to", "DIR"),
-        "copies the record: notebook, outputs, transcript",
-    )
+    yield command("fetch", run_id, "--to", "DIR"), "copies notebook, outputs, transcript"
 
 
-def next_lines(run: RunState, state: str, command: Command, label: int = 8) -> Iterator[str]:
-    """The same as aligned lines."""
+def next_lines(run: RunState, state: str, command: Command) -> Iterator[tuple[str, str]]:
+    """The same as labelled lines, aligned."""
     known = list(what_next(run, state, command))
     wide = max(len(line) for line, _ in known)
     for number, (line, purpose) in enumerate(known):
-        yield f"{'' if number else 'next':{label}}{line:{wide}}  {purpose}"
+        yield "" if number else "next", f"{line:{wide}}  {purpose}"
 
 
 def _more(run: RunState) -> str:

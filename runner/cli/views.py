@@ -84,7 +84,10 @@ class PlainView:
 
 def plain(entry: Entry) -> list[str]:
     """An entry as lines without colours."""
-    return [f"{entry.clock:8}  {entry.title}", *(f"          | {line}".rstrip() for line in shown(entry))]
+    return [
+        f"{entry.clock:8}  {entry.title}",
+        *(f"          | {line}".rstrip() for line in shown(entry)),
+    ]
 
 
 class JsonView:

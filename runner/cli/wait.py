@@ -14,7 +14,7 @@ WORST_LAST = (0, 4, 130, 124, 1, 3)
 
 Many = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RUN]...", help="The runs; the last one if left out."),
+    typer.Argument(metavar="RUN", help="The runs; the last one if left out."),
 ]
 
 EXAMPLES = """

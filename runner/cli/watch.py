@@ -153,14 +153,11 @@ class Watch:
             return code
         self._cli.say()
         self._cli.say(f"{status.state}: {status.reason}".rstrip(": "))
-        for label, text in made(run):
-            self._cli.say(f"  {label:8}{text}")
-        self._cli.say(f"  {'head':8}{head}")
         verify = self._cli.command("verify", run.run_id, "--head", "HEAD")
-        self._cli.say(f"  {'':8}kept elsewhere, it shows whether the record was altered: {verify}")
-        self._cli.say(f"  {'record':8}{self._path}")
-        for line in next_lines(run, status.state, self._cli.command):
-            self._cli.say(f"  {line}")
+        altered = f"kept elsewhere, it shows whether the record was altered: {verify}"
+        pairs = [*made(run), ("head", head), ("", altered), ("record", str(self._path))]
+        for label, text in (*pairs, *next_lines(run, status.state, self._cli.command)):
+            self._cli.pair(label, text)
         return code
 
 

@@ -115,17 +115,17 @@ class Output:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the output in memory, as nbformat has it: text in one piece."""
-        return self._dict | {"text": self.stream.text()} if self.stream else self._dict
+        return self._dict | {"text": self.stream.text()} if self.stream is not None else self._dict
 
     def size(self) -> int:
         """Characters of a stream, bytes of anything else."""
-        return len(self.stream) if self.stream else len(self.json())
+        return len(self.stream) if self.stream is not None else len(self.json())
 
     def json(self) -> bytes:
         """Write the output as it stands in the file; made anew only after a change."""
         if self._json is None:
             output = self.as_dict()
-            if self.stream:
+            if self.stream is not None:
                 output["text"] = output["text"].splitlines(True)
             elif "data" in output:
                 output = output | {"data": _split(output["data"])}

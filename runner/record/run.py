@@ -148,6 +148,8 @@ class RunFold:
 
     def _on_attempt(self, line: Mapping[str, Any]) -> dict[str, Any]:
         change: dict[str, Any] = {"attempts": self._now.attempts + 1}
+        if line.get("plan"):
+            change["plan"] = line["plan"]
         if self._now.is_over:
             change |= {
                 "state": self._last_state or "created",

@@ -12,6 +12,8 @@ import sys
 del sys.path[0]
 
 import asyncio  # noqa: E402
+import faulthandler  # noqa: E402
+import os  # noqa: E402
 import signal  # noqa: E402
 
 import zmq  # noqa: E402
@@ -27,8 +29,18 @@ class KernelApp(IPKernelApp):
             s.setsockopt(zmq.XPUB_NODROP, 1)
         return super()._bind_socket(s, port)  # type: ignore[no-untyped-call]
 
+    def init_io(self):  # type: ignore[no-untyped-def]
+        # Until here the log of this process got what failed; from here on it gets crashes of the
+        # interpreter alone. ipykernel would copy all that is printed there, secrets too.
+        faulthandler.enable(file=os.fdopen(os.dup(2), "w"))
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+        super().init_io()  # type: ignore[no-untyped-call]
+
     def init_kernel(self):  # type: ignore[no-untyped-def]
-        super().init_kernel()
+        super().init_kernel()  # type: ignore[no-untyped-call]
         # ipykernel answers SIGINT in an `await` by a callback that does not wake the event loop,
         # so `await asyncio.sleep(60)` would go on for its 60 s. asyncio lets every signal wake
         # the loop once it has a handler for any.
