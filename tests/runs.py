@@ -225,7 +225,6 @@ def processes_of(folder: Path) -> Iterator[psutil.Process]:
                 process.pid not in (os.getpid(), os.getppid())
                 and process.status() != psutil.STATUS_ZOMBIE
                 and any(str(folder) in word for word in words)
-                and not any("pytest" in word for word in process.cmdline())
             ):
                 yield process
 

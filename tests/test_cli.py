@@ -162,7 +162,7 @@ def test_words() -> None:
     now = datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
     assert words.between("2026-01-01T00:00:00.000Z", None, now) == 5
     assert words.between(None, None) is None
-    assert words.cut(["a"] * 10, 4, 9) == ["a", "a", "… 7 more lines …", "a"]
+    assert words.cut(["a"] * 10, 4, 99) == ["a", "a", "… 7 more lines …", "a"]
     assert words.cut(["abcdef"], 4, 4) == ["abc…"]
 
 

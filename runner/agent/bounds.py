@@ -35,6 +35,11 @@ class Bound:
     step: float = 0.0
 
     @property
+    def key(self) -> str:
+        """What a notice about it is known by; a bound that was raised has another one."""
+        return f"{self.name} {self.most:g}"
+
+    @property
     def reached(self) -> bool:
         """Whether nothing is left."""
         return self.used >= self.most

@@ -225,7 +225,7 @@ class Loop:
     def _longest_wait_s(self) -> float:
         """How long a tool may wait: the agent must hear of the time before it is over."""
         left = self._end - time.monotonic()
-        if "time" not in self.conversation.notices:
+        if Bound("time", 0, self._time_s).key not in self.conversation.notices:
             left -= self._time_s * (1 - NEAR)
         return max(left, SHORTEST_WAIT_S)
 
@@ -262,8 +262,8 @@ class Loop:
         for bound in bounds(self.plan.experiment.agent, self._time_s, used):
             if bound.reached:
                 return _outcome(bound)
-            if bound.near and bound.name not in conversation.notices:
-                self._note(conversation.turns, notice(bound), bound.name)
+            if bound.near and bound.key not in conversation.notices:
+                self._note(conversation.turns, notice(bound), bound.key)
         return None
 
     # -- writing down ----------------------------------------------------------------------

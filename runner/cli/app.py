@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +46,7 @@ Exit status: 0 done, 1 the run failed, 2 wrong usage or config, 3 the infrastruc
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Runs = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--runs", metavar="DIR", help="Where the records are, instead of runs/."),
 ]
 Backend = Annotated[

@@ -22,7 +22,7 @@ class Cli:
     """One call of the command line. Data goes to stdout; notes, which nobody parses, to stderr."""
 
     json: bool = False
-    runs: Path | None = None
+    runs: str | None = None
     backend: str | None = None
 
     @cached_property
@@ -32,7 +32,7 @@ class Cli:
 
         given: dict[str, Any] = {}
         if self.runs is not None:
-            given["runs"] = str(self.runs)
+            given["runs"] = self.runs
         if self.backend is not None:
             given["backend"] = self.backend
         return load_settings(**given)
@@ -62,7 +62,7 @@ class Cli:
 
     def command(self, name: str, *arguments: str) -> str:
         """Another command, as the user would type it here."""
-        given = ["--runs", str(self.runs)] if self.runs is not None else []
+        given = ["--runs", self.runs] if self.runs is not None else []
         # What follows the run in `exec` is the user's command.
         words = [*given, *arguments] if name == "exec" else [*arguments, *given]
         return shlex.join(["runner", name, *words])

@@ -54,6 +54,11 @@ class Api(APIHandler):
             message = f"{type(error).__name__}: {error}"
         self.finish_json({"message": message})
 
+    def finish(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep the content type: Jupyter would call every answer JSON."""
+        kwargs.setdefault("set_content_type", self._headers["Content-Type"])
+        return super().finish(*args, **kwargs)
+
     def finish_json(self, value: Any) -> None:
         """Answer with JSON."""
         self.json_headers()

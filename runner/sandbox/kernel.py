@@ -30,7 +30,8 @@ BEGIN_S = 2.0
 """How long an interrupt waits for its cell to begin: before, the kernel would ignore it."""
 SETTLE_S = 0.1
 """How long after that IPython may still prepare the cell, and swallow an interrupt."""
-LOG_TAIL = 2000
+LAST_WORDS = 600
+"""Characters of a dead process's log that are told, from each of its ends."""
 
 Message = dict[str, Any]
 
@@ -312,9 +313,11 @@ class Kernel:
     def _last_words(self) -> str:
         """What the interpreter itself said at the end: no ipykernel, a segmentation fault."""
         try:
-            said = self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
+            said = self._log.read_text(errors="replace").strip()
         except OSError:
             return ""
+        if len(said) > 2 * LAST_WORDS:
+            said = f"{said[:LAST_WORDS]}\n…\n{said[-LAST_WORDS:]}"
         return f"; its last words: {said}" if said else ""
 
     def _fail_requests(self) -> None:
