@@ -78,7 +78,7 @@ def test_a_list_imports_what_it_needs() -> None:
     [
         (["sbumit", "x.toml"], "No such command 'sbumit'. Did you mean 'submit'?"),
         (["submit"], "Missing argument 'FILE'"),
-        (["submit", "x.toml", "--max-turns", "0"], "0 is not in the range x>=1"),
+        (["submit", "x.toml", "--max-turns", "0"], "greater than or equal to 1"),
         (["submit", "x.toml", "--max-turn", "5"], "No such option: --max-turn"),
         (["cancel"], "Missing argument 'RUN'"),
         (["delete"], "Missing argument 'RUN'"),

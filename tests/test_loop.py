@@ -457,7 +457,7 @@ def test_what_the_server_refuses_ends_the_run_at_once_in_its_words(play):
 
 
 def test_text_that_is_no_unicode_breaks_nothing(play, box):
-    made, server, outcome = play(
+    _, _, outcome = play(
         "unicode",
         {"text": "half \ud83d", "tools": [cell("print('\ud83d')")]},
         {"tools": [{"name": "write_file", "input": {"path": "half", "content": "\udc00"}}]},
@@ -470,7 +470,7 @@ def test_text_that_is_no_unicode_breaks_nothing(play, box):
 def test_the_run_can_go_on_at_another_server(play):
     made, _, _ = play("moved", {"tools": [cell("a = 20")]}, {"text": "x", "stop_reason": "refusal"})
     made.record.say("attempt", attempt=2, reason="resumed")
-    made, server, outcome = play("", {"tools": [cell("a + 1")]}, {"text": "21"}, made=made)
+    made, _, outcome = play("", {"tools": [cell("a + 1")]}, {"text": "21"}, made=made)
     assert outcome == DONE
     assert "[result]\n21\n" in words(made.results()[-1])
     uses = [b["id"] for line in made.said("assistant") for b in line["content"] if "input" in b]
@@ -481,14 +481,40 @@ def test_the_run_can_go_on_at_another_server(play):
 
 
 def whole_script(name):
-    two = [appending(name) | {"id": "t1"}, {"name": "read_notebook", "input": {}, "id": "t2"}]
+    def tool(key, tool, **given):
+        return {"id": key, "name": tool, "input": given}
+
+    note = f"{name}.md"
     return [
-        {"text": "First.", "tools": two},
-        {"tools": [appending(name) | {"id": "t3"}, {"name": "fly", "input": {}, "id": "t4"}]},
+        {
+            "text": "First.",
+            "tools": [
+                appending(name) | {"id": "t1"},
+                tool("t2", "write_file", path=note, content="seen"),
+                tool("t3", "run_shell", command=f"echo y >> {note}"),
+            ],
+        },
+        {"tools": [appending(name) | {"id": "t4"}, tool("t5", "fly")]},
         {"text": "Half", "stop_reason": "max_tokens"},
-        {"tools": [{"name": "wait", "input": {"execution": f"{name}-1-1"}, "id": "t5"}]},
+        {
+            "tools": [
+                tool("t6", "wait", execution=f"{name}-1-1"),
+                tool("t7", "read_file", path=note),
+            ]
+        },
         {"text": "Done."},
     ]
+
+
+def copied(made, to, kept):
+    """The run as it was after so many lines of its transcript."""
+    path, name = made.record.path, made.plan.run_id
+    shutil.copytree(path, to / name)
+    raw = (path / "transcript.jsonl").read_bytes().splitlines(keepends=True)
+    (to / name / "transcript.jsonl").write_bytes(b"".join(raw[:kept]))
+    copy = Run.__new__(Run)
+    copy.plan, copy.stop, copy.record = made.plan, Stop(), Record.open(to / name, write=True)
+    return copy
 
 
 def test_from_whatever_line_it_goes_on_it_comes_to_the_same_end(play, box, tmp_path):
@@ -496,15 +522,10 @@ def test_from_whatever_line_it_goes_on_it_comes_to_the_same_end(play, box, tmp_p
     made, server, outcome = play("cut", *script)
     assert outcome == DONE
     last, lines = server.requests[-1].body["messages"], lines_of(made.record)
-    raw = (made.record.path / "transcript.jsonl").read_bytes().splitlines(keepends=True)
     ops = [line["op"] for line in made.results()]
-    assert ops == ["cut-1-1", "cut-1-2", "cut-2-1", "cut-2-2", "cut-4-1"]
-    for kept in range(1, len(raw) + 1):
-        copy = tmp_path / f"copy-{kept}" / "cut"
-        shutil.copytree(made.record.path, copy)
-        (copy / "transcript.jsonl").write_bytes(b"".join(raw[:kept]))
-        again = Run.__new__(Run)
-        again.plan, again.stop, again.record = made.plan, Stop(), Record.open(copy, write=True)
+    assert ops == ["cut-1-1", "cut-1-2", "cut-1-3", "cut-2-1", "cut-2-2", "cut-4-1", "cut-4-2"]
+    for kept in range(1, len(lines) + 1):
+        again = copied(made, tmp_path / f"copy-{kept}", kept)
         spoken = sum(line.get("role") == "assistant" for line in lines[:kept])
         _, server, outcome = play("", *script[spoken:], made=again)
         assert outcome == DONE, kept
@@ -512,17 +533,15 @@ def test_from_whatever_line_it_goes_on_it_comes_to_the_same_end(play, box, tmp_p
             sent = without_times(server.requests[-1].body["messages"])
             assert sent == without_times(last), kept
         assert [line["op"] for line in again.results()] == ops
-        assert check_chain(copy / "transcript.jsonl").bad_line is None
+        assert check_chain(again.record.transcript.path).bad_line is None
     assert (box.workspace / "cut").read_text() == "xx"
+    assert (box.workspace / "cut.md").read_text() == "seeny\n"
 
 
 def without_times(messages):
     """Messages without how long a cell ran, and without what the prompt cache is told."""
     text = json.dumps(messages).replace(', "cache_control": {"type": "ephemeral"}', "")
     return [part.split(" s; ")[-1] for part in text.split("[ok; ")]
-
-
-STEP = {"name": "run_cell"}
 
 
 def killed(made, box, steps, *deaths):
@@ -562,32 +581,40 @@ def test_in_a_new_sandbox_an_open_call_is_lost_and_the_next_one_runs(run, tmp_pa
     made = run(run_id="lost")
     with sandbox(tmp_path) as box:
         first = box.session()
-        two = [call("run_cell", "t1", source="kept = 1\nimport time\ntime.sleep(60)", timeout=0.3)]
-        two += [call("run_cell", "t2", source="open('never', 'w')")]
+        source = "print('begun', flush=True)\nkept = 1\nimport time\ntime.sleep(60)"
+        two = [call("run_cell", "t1", source=source, timeout=0.3)]
+        two.append(call("write_file", "t2", path="never", content=""))
         waiting = says(call("wait", "t3", execution="lost-1-1", timeout=30))
-        stopped = Outcome("interrupted", "SIGTERM", 143)
 
         def leave(**_):
-            made.stop.outcome = stopped
+            made.stop.outcome = Outcome("interrupted", "SIGTERM", 143)
             return waiting
 
         tools = Toolbox(first, ExecutionMode.NOTEBOOK)
-        assert made.go(Playing(says(two[0]), leave), tools) == stopped
+        assert made.go(Playing(says(*two), leave), tools) == made.stop.outcome
         assert "still running" in words(made.results()[0])
+        (box.workspace / "never").unlink()
         box.kill()
         box.start()
         second = box.session()
-        made.stop.outcome = None
         tools = Toolbox(second, ExecutionMode.NOTEBOOK)
-        seen = says(call("run_cell", "t4", source="print('kept' in globals())"))
-        provider = Playing(seen, says("Done."))
-        assert made.go(provider, tools) == DONE
-        waited, ran = (words(line) for line in made.results()[1:])
-        assert "[lost" in waited
-        assert ran.startswith("False\n[ok;")
-        assert [words(line) for line in made.said("user")][1:] == [REPLACED]
-        # And a call that changes something, made for the sandbox before that one.
-        raw = (made.record.path / "transcript.jsonl").read_bytes().splitlines(keepends=True)
-        del raw, two
+        asks = says(call("run_cell", "t4", source="'kept' in globals()"))
+
+        open_wait = copied(made, tmp_path / "waiting", len(lines_of(made.record)))
+        assert open_wait.go(Playing(asks, says("Done.")), tools) == DONE
+        waited, ran = (words(line) for line in open_wait.results()[2:])
+        assert waited.startswith("begun\n[lost: ")
+        assert ran.startswith("[result]\nFalse\n[ok;")
+
+        before = next(n for n, line in enumerate(lines_of(made.record)) if "op" in line)
+        open_calls = copied(made, tmp_path / "calling", before)
+        assert open_calls.go(Playing(asks, says("Done.")), tools) == DONE
+        ran, written, asked = open_calls.results()
+        assert words(ran).startswith("begun\n[lost: ")
+        assert words(written).startswith("[lost: ") or "lost: the sandbox" in words(written)
+        assert not (box.workspace / "never").exists()
+        assert words(asked).startswith("[result]\nFalse\n[ok;")
+        for copy in (open_wait, open_calls):
+            assert [words(line) for line in copy.said("user")][1:] == [REPLACED]
         first.close()
         second.close()

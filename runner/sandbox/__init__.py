@@ -36,4 +36,4 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
 
     base = app.web_app.settings["base_url"]
     routes = [*handlers.handlers(base), *file_handlers.handlers(base), *page.handlers(base)]
-    app.web_app.add_handlers(".*$", routes)
+    app.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]
