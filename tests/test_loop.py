@@ -533,7 +533,7 @@ def test_from_whatever_line_it_goes_on_it_comes_to_the_same_end(play, box, tmp_p
             sent = without_times(server.requests[-1].body["messages"])
             assert sent == without_times(last), kept
         assert [line["op"] for line in again.results()] == ops
-        assert check_chain(again.record.transcript.path).bad_line is None
+        assert check_chain(again.record.transcript.path).bad is None
     assert (box.workspace / "cut").read_text() == "xx"
     assert (box.workspace / "cut.md").read_text() == "seeny\n"
 
@@ -583,7 +583,7 @@ def test_in_a_new_sandbox_an_open_call_is_lost_and_the_next_one_runs(run, tmp_pa
         first = box.session()
         source = "print('begun', flush=True)\nkept = 1\nimport time\ntime.sleep(60)"
         two = [call("run_cell", "t1", source=source, timeout=0.3)]
-        two.append(call("write_file", "t2", path="never", content=""))
+        two.append(call("write_file", "t2", path="once", content=""))
         waiting = says(call("wait", "t3", execution="lost-1-1", timeout=30))
 
         def leave(**_):
@@ -593,7 +593,7 @@ def test_in_a_new_sandbox_an_open_call_is_lost_and_the_next_one_runs(run, tmp_pa
         tools = Toolbox(first, ExecutionMode.NOTEBOOK)
         assert made.go(Playing(says(*two), leave), tools) == made.stop.outcome
         assert "still running" in words(made.results()[0])
-        (box.workspace / "never").unlink()
+        (box.workspace / "once").unlink()
         box.kill()
         box.start()
         second = box.session()
@@ -603,16 +603,17 @@ def test_in_a_new_sandbox_an_open_call_is_lost_and_the_next_one_runs(run, tmp_pa
         open_wait = copied(made, tmp_path / "waiting", len(lines_of(made.record)))
         assert open_wait.go(Playing(asks, says("Done.")), tools) == DONE
         waited, ran = (words(line) for line in open_wait.results()[2:])
-        assert waited.startswith("begun\n[lost: ")
+        assert waited.startswith("begun\n[error]\nSandboxLost: the sandbox was restarted while")
+        assert "[lost: the sandbox in which this ran is gone" in waited
         assert ran.startswith("[result]\nFalse\n[ok;")
 
         before = next(n for n, line in enumerate(lines_of(made.record)) if "op" in line)
         open_calls = copied(made, tmp_path / "calling", before)
         assert open_calls.go(Playing(asks, says("Done.")), tools) == DONE
         ran, written, asked = open_calls.results()
-        assert words(ran).startswith("begun\n[lost: ")
-        assert words(written).startswith("[lost: ") or "lost: the sandbox" in words(written)
-        assert not (box.workspace / "never").exists()
+        assert words(ran).startswith("begun\n[error]\nSandboxLost: ")
+        assert "[ok]\n[the sandbox was replaced or restarted: " in words(written)
+        assert not (box.workspace / "once").exists(), "it was done once, by the first one"
         assert words(asked).startswith("[result]\nFalse\n[ok;")
         for copy in (open_wait, open_calls):
             assert [words(line) for line in copy.said("user")][1:] == [REPLACED]

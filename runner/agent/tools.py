@@ -153,7 +153,8 @@ class Toolbox:
         return self._edited(self.session.add_markdown(given.source, op=op), "added ")
 
     def _restart_kernel(self, given: inputs.RestartKernel, op: str) -> Answer:  # noqa: ARG002
-        return self._seen(self.session.restart(op=op))
+        result = self.session.restart(op=op)
+        return text(result.reason) if result.state == "ok" else self._seen(result)
 
     def _read_notebook(self, given: inputs.ReadNotebook, op: str) -> Answer:  # noqa: ARG002
         return text(show.notebook_page(self.session.notebook(), given.page))

@@ -380,7 +380,8 @@ class Session:
 
 
 def _file(path: str) -> str:
-    return f"/files/{quote(path, errors='surrogateescape')}"
+    # The dots too: `..` is for the server to refuse, not for the HTTP client to resolve.
+    return f"/files/{quote(path, errors='surrogateescape').replace('.', '%2E')}"
 
 
 def _inside(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:

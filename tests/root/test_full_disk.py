@@ -1,75 +1,59 @@
-"""A disk that is full when a run is submitted, and one that fills up while it goes on."""
+"""A volume that is really full: a tmpfs of 4 MB under a sandbox. Needs root."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import Lab, cell, end, until, waiting
-
-from runner.errors import InfrastructureError
-from runner.record import check_chain, rebuild, verify
+from sandbox_process import SandboxProcess, until
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    place = tmp_path / "disk"
+def small(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a tmpfs")
+    place = tmp_path / "small"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
-def fill(disk: Path, *, leave: int = 0) -> Path:
-    """Fill the disk but for some bytes; returns the file that does."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
-        file.truncate(max(0, file.tell() - leave))
-    return ballast
-
-
-@pytest.mark.parametrize("full", ["runs", "state_dir"])
-def test_submit_onto_a_full_disk_is_refused_and_leaves_nothing(
-    disk: Path, tmp_path: Path, full: str
-) -> None:
-    lab = Lab(tmp_path, **{full: str(disk / "here") if full == "runs" else disk / "here"})
-    prepared = lab.prepare([end()])
-    fill(disk)
-    with pytest.raises(InfrastructureError, match="(?i)no space left"):
-        lab.start(prepared)
-    assert [path for path in disk.rglob("*") if path.is_file()] == [disk / "ballast"]
-    others = [tmp_path / "runs", tmp_path / "state"]
-    assert [path for top in others for path in top.rglob("*") if path.is_file()] == []
-
-
-def test_a_record_store_that_fills_up_loses_nothing(disk: Path, tmp_path: Path) -> None:
-    lab = Lab(tmp_path, runs=str(disk / "runs"))
-    go = tmp_path / "go"
-    noise = "for n in range(30): print('x' * 100_000, flush=True)"
-    run = lab.submit([cell(waiting(go, "print('began', flush=True)", noise)), end("x")])
-    until(lambda: any("began" in str(line) for line in run.journal()), "the cell began")
-    ballast = fill(disk, leave=200_000)
-    go.touch()
-    status = run.agent_over()
-    assert (status.state, status.exit_status) == ("failed", 3)
-    assert "no space left" in status.reason
-    for name in ("journal.jsonl", "transcript.jsonl"):
-        assert check_chain(run.path / name).bad is None
-    ballast.unlink()
-    rebuild(run.path)
-    assert verify(run.path).ok
-    run.resume()
-    assert run.over().state == "done"
-    printed = sum(len(str(line["content"])) for line in run.journal() if "content" in line)
-    assert printed > 30 * 100_000
-    lab.close()
+def test_a_full_volume_costs_no_line(small: Path) -> None:
+    box = SandboxProcess(small)
+    try:
+        box.start()
+        with box.session() as session:
+            session.run("big = open('big', 'wb')")
+            filled = session.run(
+                "import os\ntry:\n    while big.write(b'x' * 4096) and not big.flush(): pass\n"
+                "except OSError as error: print(error)"
+            )
+            assert "No space left" in filled.text
+            told = until(lambda: session.info()["journal"]["failure"], what="the failure in words")
+            assert "No space left" in told
+            # It goes on, from memory: what is printed now can be read, and is written later.
+            result = session.run("print('on a full disk')")
+            assert (result.state, result.text) == ("ok", "on a full disk\n")
+            warning = until(lambda: [w for w in session.info()["warnings"] if "journal" in w])
+            assert "No space left" in warning[0]
+            assert "on a full disk" in str(session.journal(0))
+            assert session.shell("rm big; echo gone").state == "ok"
+            session.run("big.close()")
+            until(lambda: not session.info()["journal"]["failure"], what="the journal's recovery")
+            lines = session.journal(0)
+            until(lambda: len(box.journal()) >= len(lines))
+            assert box.journal()[: len(lines)] == lines
+            cell = result.cell or ""
+            until(lambda: cell in (box.workspace / "notebook.ipynb").read_text())
+            session.shutdown()
+            assert box.wait() == 0
+    finally:
+        box.close()

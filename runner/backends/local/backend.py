@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner import locks
 from runner.backends.base import Handle, LogLine, Selector, Status
-from runner.backends.local import commands, directory, ending, launch, processes
+from runner.backends.local import commands, directory, launch, processes
 from runner.backends.local.paths import Paths
 from runner.backends.local.view import describe
 from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
@@ -20,8 +20,10 @@ from runner.phases import read_phases
 from runner.plan import RunPlan
 from runner.record import Record
 from runner.record.store import find, runs
-from runner.session import Endpoint
 from runner.settings import Settings
+
+if TYPE_CHECKING:  # imported where it is used, as `ending` is: a list of runs needs no httpx
+    from runner.session import Endpoint
 
 NOT_ISOLATED = (
     "local does not isolate: the agent's code runs as you, with your files and your network"
@@ -131,6 +133,8 @@ class LocalBackend:
     @contextlib.contextmanager
     def endpoint(self, handle: Handle) -> Iterator[Endpoint]:
         """The sandbox server's loopback port."""
+        from runner.session import Endpoint
+
         paths, url = self._paths(handle.run_id), self.attach(handle.run_id).data.get("url")
         if not url or not locks.is_held(paths.lock):
             raise InfrastructureError(
@@ -142,6 +146,8 @@ class LocalBackend:
 
     def stop(self, handle: Handle, grace_s: float) -> None:
         """End the agent, which collects what was made; then the sandbox; by force at last."""
+        from runner.backends.local import ending
+
         paths, record = self._paths(handle.run_id), self._record(handle.run_id)
         words = ending.end_agent(paths, record, grace_s)
         run = record.state()
@@ -151,6 +157,8 @@ class LocalBackend:
 
     def delete(self, handle: Handle) -> None:
         """Remove the sandbox's directory, ending the run first; the record stays."""
+        from runner.backends.local import ending
+
         paths = self._paths(handle.run_id)
         try:
             self.stop(handle, ending.KILL_GRACE_S)
