@@ -50,7 +50,7 @@ class SandboxProcess:
         self.environ.pop("PYTEST_CURRENT_TEST", None)
         self.log = top / "sandbox.log"
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._listening.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self.options = {
             "run_id": "test-1",
             "name": "test",

@@ -48,7 +48,7 @@ def test_the_list_of_routes_is_whole() -> None:
     [
         {},
         {"Authorization": "token wrong"},
-        {"Authorization": "token "},
+        {"Authorization": "token"},
         {"Authorization": "Bearer"},
         {"Cookie": "runner-test-1=wrong; username-localhost=x"},
     ],
@@ -61,12 +61,7 @@ def test_no_token_no_answer(
 ) -> None:
     url, params = f"{box.url}/runner/v1/{route}", {"boot": "b", "operation": "o", "token": "wrong"}
     answer = httpx.request(method, url, headers=headers, params=params, content=b"x")
-    assert answer.status_code in ((403, 405) if method != "GET" else (403, 405))
-    if answer.status_code == 405:
-        allowed = {"POST": ("POST",), "PUT": ("PUT",), "GET": ("GET",)}[method]
-        with_token = {"Authorization": f"token {box.token}"}
-        known = httpx.request(method, url, headers=with_token, params=params)
-        assert known.status_code == 405, (allowed, "no more is told than to the token's holder")
+    assert answer.status_code == 403
     assert box.token not in answer.text
 
 

@@ -50,7 +50,7 @@ def tar(*members: tarfile.TarInfo) -> bytes:
 
 def member(
     name: str, type: bytes = tarfile.REGTYPE, to: str = "", size: int = 0
-) -> tarfile.TarInfo:  # noqa: A002
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = type, to, size
     return info

@@ -74,7 +74,7 @@ def _end(options: AgentOptions, words: str, *, leaving: bool) -> int:
         )
         state, status = "failed", CRASHED
     record = Record.open(options.record, write=True)
-    journal = {"lines": record.journal.lines, "head": record.journal.head}
+    journal = record.journal_mark()
     record.say("end", state=state, reason=reason, bound=None, exit_status=status, journal=journal)
     record.close()
     return status

@@ -210,7 +210,6 @@ class Loop:
                 self._end,
             )
         self._catch_up()
-        journal = self.record.journal
         self._say(
             "tool_result",
             turn=call.turn,
@@ -219,7 +218,7 @@ class Loop:
             tool=block["name"],
             content=answer.content,
             is_error=answer.is_error,
-            journal={"lines": journal.lines, "head": journal.head},
+            journal=self.record.journal_mark(),
         )
 
     def _longest_wait_s(self) -> float:

@@ -218,7 +218,7 @@ def _end(
         reason="; ".join([outcome.reason, *troubles]),
         bound=outcome.bound,
         exit_status=outcome.exit_status,
-        journal={"lines": record.journal.lines, "head": record.journal.head},
+        journal=record.journal_mark(),
     )
     record.close()
     return outcome.exit_status

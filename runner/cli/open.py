@@ -28,9 +28,11 @@ def command(cli: Cli, run: Run = None, print_only: Print = False) -> int:
     for another one. While the sandbox starts it waits. When the run is over it prints
     where the finished notebook is.
     """
+    from runner.cli.watch import let_go
+
     path, handle = cli.attach(run)
     status = cli.engine.status(handle)
-    if not status.sandbox_alive:
+    if not status.sandbox_alive or let_go(status):
         return _finished(cli, status, str(path / "notebook.ipynb"))
     url = _address(cli, handle, status)
     if cli.json:

@@ -24,6 +24,8 @@ from runner.record import check_chain, follow
 SECOND_S = 2.0
 GRACE_S = 30.0
 """For the agent to collect what was made, when a run is cancelled."""
+RELEASE_S = 5.0
+"""How long the end of the sandbox is waited for, once the run is over."""
 QUICK_S, SLOW_S = 0.1, 0.5
 """How often the backend is asked while a run starts or ends, and in between."""
 _SLOW = frozenset(("running",))
@@ -63,6 +65,7 @@ class Watch:
         self._earlier: deque[Entry] | None = deque(maxlen=None if cli.json else history)
         self._looks, self._look_at = 0, 0.0
         self._leave_at = float("inf")
+        self._wait_until = 0.0
         self._left = False
         self._alive = True
 
@@ -109,10 +112,17 @@ class Watch:
 
     def _ask(self, now: float) -> None:
         status = self._cli.engine.status(self._handle)
-        self._alive = alive(status)
-        for entry in self._narrator.preparing(status.phases) if self._alive else ():
+        self._alive = alive(status) or self._letting_go(status, now)
+        for entry in self._narrator.preparing(status.phases) if alive(status) else ():
             self._show(entry)
         self._look_at = now + (SLOW_S if self._narrator.run.state in _SLOW else QUICK_S)
+
+    def _letting_go(self, status: Status, now: float) -> bool:
+        """Whether the sandbox of a run that is over still ends, so that its GPU is not free yet."""
+        if not let_go(status):
+            return False
+        self._wait_until = self._wait_until or now + RELEASE_S
+        return now < self._wait_until
 
     def _interrupted(self, now: float) -> None:
         run_id = self._handle.run_id
@@ -166,6 +176,12 @@ def alive(status: Status) -> bool:
     if not status.run.plan.get("agent", True):
         return status.sandbox_alive
     return status.agent_alive
+
+
+def let_go(status: Status) -> bool:
+    """Whether the run is over, and its sandbox is about to end."""
+    over = status.run.is_over and not status.agent_alive
+    return over and status.sandbox_alive and status.state != "interrupted"
 
 
 def waiting(status: Status) -> str:

@@ -132,6 +132,11 @@ class Record:
             if notebook.version != self._rendered and time.monotonic() >= self._render_after:
                 self._write_notebook()
 
+    def journal_mark(self) -> dict[str, Any]:
+        """How far the journal is: `lines` and `head`, which belong together."""
+        with self._guard:
+            return {"lines": self.journal.lines, "head": self.journal.head}
+
     def render(self) -> None:
         """Write notebook.ipynb and run.json now."""
         with self._guard:

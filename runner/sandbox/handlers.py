@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from jupyter_server.base.handlers import APIHandler
@@ -17,6 +18,7 @@ from runner.sandbox.journal import SCHEMA
 from runner.sandbox.operations import Operation
 from runner.sandbox.replay import versions
 
+OPENAPI = Path(__file__).with_name("openapi.json")
 OPERATION_ID = r"[A-Za-z0-9._-]{1,128}"
 LONGEST_WAIT_S = 30.0
 LINES_LIMIT = 256 * 1024
@@ -135,31 +137,8 @@ class InfoHandler(Api):
         )
 
 
-class OperationHandler(Api):
-    """One operation: ask for it, look at it."""
-
-    async def put(self, op: str) -> None:
-        """Ask for it. The same request again changes nothing and gets the same answer."""
-        boot = self.get_query_argument("boot")
-        try:
-            body = json.loads(self.request.body)
-            operation = self.sandbox.submit(op, boot, body)
-        except SandboxLost as error:
-            return await self.lost(op, error)
-        except OperationConflict as error:
-            return self.conflict(error)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise web.HTTPError(400, f"{where}: {first['msg']}") from None
-        except (ValueError, RecursionError) as error:
-            raise web.HTTPError(400, f"the body is not JSON: {error}") from None
-        await self._answer(operation)
-        return None
-
-    async def get(self, op: str) -> None:
-        """Look at it, waiting for its end or for lines after `after`."""
-        await self._answer(self._known(op))
+class Operations(Api):
+    """How an operation is answered."""
 
     def _known(self, op: str) -> Operation:
         operation = self.sandbox.book.operations.get(op)
@@ -208,10 +187,35 @@ class OperationHandler(Api):
         self.finish(head + b',"lines":[' + b",".join(lines) + b"]}")
 
 
-class InterruptHandler(OperationHandler):
-    """Stop one operation."""
+class OperationHandler(Operations):
+    """One operation: ask for it, look at it."""
 
-    SUPPORTED_METHODS = ("POST",)
+    async def put(self, op: str) -> None:
+        """Ask for it. The same request again changes nothing and gets the same answer."""
+        boot = self.get_query_argument("boot")
+        try:
+            body = json.loads(self.request.body)
+            operation = self.sandbox.submit(op, boot, body)
+        except SandboxLost as error:
+            return await self.lost(op, error)
+        except OperationConflict as error:
+            return self.conflict(error)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise web.HTTPError(400, f"{where}: {first['msg']}") from None
+        except (ValueError, RecursionError) as error:
+            raise web.HTTPError(400, f"the body is not JSON: {error}") from None
+        await self._answer(operation)
+        return None
+
+    async def get(self, op: str) -> None:
+        """Look at it, waiting for its end or for lines after `after`."""
+        await self._answer(self._known(op))
+
+
+class InterruptHandler(Operations):
+    """Stop one operation."""
 
     async def post(self, op: str) -> None:
         """Interrupt it, and wait a little for its end; nothing happens to one that has ended."""
@@ -251,6 +255,15 @@ class NotebookHandler(Api):
         self.finish()
 
 
+class InterfaceHandler(Api):
+    """This interface."""
+
+    def get(self) -> None:
+        """The OpenAPI document."""
+        self.json_headers()
+        self.finish(OPENAPI.read_bytes())
+
+
 class ShutdownHandler(Api):
     """The end."""
 
@@ -271,4 +284,5 @@ def handlers(base: str) -> list[tuple[str, type[Api]]]:
         (f"{base}runner/v1/journal", JournalHandler),
         (f"{base}runner/v1/notebook", NotebookHandler),
         (f"{base}runner/v1/shutdown", ShutdownHandler),
+        (f"{base}runner/v1/openapi.json", InterfaceHandler),
     ]

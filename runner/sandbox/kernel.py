@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
@@ -331,8 +331,8 @@ def _message(session: Session, frames: list[bytes]) -> Message | None:
 
     Not by `Session.deserialize`, which parses all dates: a third of a cell's round trip here.
     """
-    _, parts = session.feed_identities(frames)
-    signature, *parts = parts[:5]
+    _, rest = session.feed_identities(frames)
+    signature, *parts = cast(list[bytes], rest)[:5]
     if len(parts) < 4 or not hmac.compare_digest(signature, session.sign(parts)):
         return None
     header, parent, metadata, content = map(json.loads, parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.httpserver import HTTPServer
+from tornado.log import gen_log
 from tornado.netutil import bind_sockets
 from tornado.web import HTTPError
 
@@ -63,6 +65,8 @@ def listen(sandbox: Sandbox) -> HTTPServer:
     )
     app.config.IdentityProvider.token = options.token_file.read_text().strip()
     app.initialize(argv=[], new_httpserver=False)
+    # It would write whole addresses down, with a token that somebody put into one by mistake.
+    gen_log.setLevel(logging.ERROR)
     server = HTTPServer(app.web_app, max_body_size=LARGEST_UPLOAD, max_buffer_size=512 * 2**20)
     if options.socket_fd is not None:
         inherited = socket.socket(fileno=options.socket_fd)

@@ -60,7 +60,7 @@ def write_end(paths: Paths, record: Record, words: str) -> None:
             return
         writing = Record.open(record.path, write=True)
         reasons = [REASON, *([words] if words else []), *_collected(paths, writing)]
-        journal = {"lines": writing.journal.lines, "head": writing.journal.head}
+        journal = writing.journal_mark()
         writing.say(
             "end",
             state="cancelled",
