@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import secrets
 import socket
 import statistics
@@ -51,7 +52,7 @@ def floor(top: Path) -> Iterator[Trip]:
 
 @contextlib.contextmanager
 def session(top: Path, *, full: bool) -> Iterator[Trip]:
-    """This session, on an empty notebook or on one of 1,000 cells and 50 MB."""
+    """Our session, on an empty notebook or on one of 1,000 cells and 50 MB."""
     top.mkdir()
     with sandbox(top) as box, box.session() as client:
         if full:
@@ -139,8 +140,6 @@ def main() -> None:
 
 
 def _environ(top: Path) -> dict[str, str]:
-    import os
-
     own = {f"JUPYTER_{kind}_DIR": str(top / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     return {**os.environ, **own}
 

@@ -72,7 +72,7 @@ def words(line: dict[str, Any]) -> str:
     return "\n".join(block["text"] for block in line["content"] if block["type"] == "text")
 
 
-def call(name: str, id: str = "", **given: Any) -> dict[str, Any]:  # noqa: A002
+def call(name: str, id: str = "", **given: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": id or f"toolu_{name}", "name": name, "input": given}
 
 

@@ -25,7 +25,7 @@ path, url, token_file, steps, *deaths = sys.argv[1:]
 
 
 class Mortal(Record):
-    def say(self, type: str, **fields: Any) -> None:  # noqa: A002
+    def say(self, type: str, **fields: Any) -> None:
         super().say(type, **fields)
         if {type, fields.get("role")} & set(deaths):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -82,7 +82,11 @@ class SandboxProcess:
     def session(self, **options: Any) -> Session:
         """A session that is connected."""
         session = Session(Endpoint(self.url, self.token), **options)
-        session.connect(READY_S, self._alive)
+        try:
+            session.connect(READY_S, self._alive)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def _alive(self) -> None:

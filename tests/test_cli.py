@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from runner import cli
 from runner.cli import words
 from runner.cli.app import COMMANDS
+from runner.cli.live import rendered
 from runner.cli.manual import manual
-from runner.cli.narrate import Narrator
+from runner.cli.narrate import Entry, Narrator
 from runner.cli.shell import PlaceKeeper
-from runner.cli.views import plain
+from runner.cli.views import SOURCE_LINES, plain
 
 Out = pytest.CaptureFixture[str]
 
@@ -217,3 +220,18 @@ def test_the_shell_finds_out_where_a_command_ended(size: int) -> None:
     pieces = [output[at : at + size] for at in range(0, len(output), size)]
     assert "".join(map(keeper.filtered, pieces)) == "one\n\nMAR\ntwo"
     assert keeper.place == "/tmp/a b"
+
+
+def test_long_code_keeps_to_its_lines_on_a_terminal() -> None:
+    code = tuple(f"x{number} = 'long' * {'9' * 3 * number}" for number in range(60))
+    out = io.StringIO()
+    console = Console(file=out, width=60, force_terminal=True, color_system=None)
+    for part in rendered(Entry("cell", "2026-01-01T00:00:00.000Z", "cell 1", code), 46):
+        console.print(part)
+    _, title, *lines = out.getvalue().splitlines()
+    assert title.split() == [words.clock("2026-01-01T00:00:00.000Z"), "cell", "1"]
+    assert len(lines) == SOURCE_LINES
+    assert all(line.startswith("          │ ") for line in lines)
+    assert lines[0].rstrip().endswith("x0 = 'long' *")
+    assert lines[10].endswith("│ … 45 more lines …")
+    assert lines[-1].endswith("9…")

@@ -102,7 +102,9 @@ def test_both_killed_then_resumed_here_and_then_elsewhere(lab: Lab, tmp_path: Pa
             cell(counted(first, "one")),
             cell(keep, expect="one is through"),
             cell(counted(second, "two")),
-            cell("print('variable' in globals(), *(open(f).read() for f in ('outputs/kept.txt', 'in.txt')))"),
+            cell(
+                "print('variable' in globals(), *(open(f).read() for f in ('outputs/kept.txt', 'in.txt')))"
+            ),
             end(expect="False k given"),
         ],
         '[sandbox]\nlocal_files = ["in.txt"]\n',

@@ -87,9 +87,9 @@ def test_a_session_with_a_wrong_token_is_told_at_once(box: SandboxProcess) -> No
 
 def test_a_session_without_a_server_has_a_deadline() -> None:
     session = Session(Endpoint("http://127.0.0.1:9", "t"), reconnect_s=0.2)
-    with pytest.raises(SandboxUnreachable, match="was not ready after 0.2 s"):
+    with pytest.raises(SandboxUnreachable, match=r"was not ready after 0\.2 s"):
         session.connect(0.2)
-    with pytest.raises(SandboxUnreachable, match="has not answered for 0.2 s"):
+    with pytest.raises(SandboxUnreachable, match=r"has not answered for 0\.2 s"):
         session.info()
     session.close()
     assert "'t'" not in repr(session.endpoint)

@@ -15,8 +15,7 @@ import pytest
 from sandbox_process import SandboxProcess, sandbox, until
 
 from runner.errors import OperationConflict
-from runner.session import Session
-from runner.session.client import LostOperation
+from runner.session import LostOperation, Session
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +358,8 @@ def test_code_that_breaks_the_protocol_does_not_break_the_server(session: Sessio
     session.run(
         "from IPython import get_ipython\n"
         "k = get_ipython().kernel\n"
-        "def send(kind, content): k.session.send(k.iopub_socket, kind, content, parent=k.get_parent())\n"
+        "def send(kind, content):\n"
+        "    k.session.send(k.iopub_socket, kind, content, parent=k.get_parent())\n"
         "send('stream', {})\nsend('stream', {'name': 1, 'text': None})\nsend('status', {})\n"
         "send('nonsense', {'a': float(1)})\nsend('error', {'ename': None})\n"
         "send('display_data', {'data': 3})\n"

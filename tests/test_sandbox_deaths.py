@@ -1,4 +1,4 @@
-"""Kernel and server are killed, in every way that happens: what is lost is told, nothing else is."""
+"""Kernel and server die in every way that happens: what is lost is told, nothing else is lost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import pytest
 from sandbox_process import READY_S, SandboxProcess, sandbox, until
 
 from runner.errors import SandboxUnreachable
-from runner.session import Endpoint, Session
-from runner.session.client import LostOperation
+from runner.session import Endpoint, LostOperation, Session
 
 
 @pytest.fixture(scope="module")

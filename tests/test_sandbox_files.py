@@ -16,8 +16,7 @@ from sandbox_process import SandboxProcess, sandbox
 
 from runner.errors import OperationConflict, OperationError
 from runner.sandbox import files
-from runner.session import Session
-from runner.session.client import LostOperation
+from runner.session import LostOperation, Session
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +48,10 @@ def tar(*members: tarfile.TarInfo) -> bytes:
 
 
 def member(
-    name: str, type: bytes = tarfile.REGTYPE, to: str = "", size: int = 0
+    name: str, kind: bytes = tarfile.REGTYPE, to: str = "", size: int = 0
 ) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = type, to, size
+    info.type, info.linkname, info.size = kind, to, size
     return info
 
 

@@ -130,11 +130,14 @@ def test_tree_size(tmp_path: Path) -> None:
 # -- idleness and the run's time -----------------------------------------------------------
 
 
-def over(*, ready: float | None, active: float, busy: bool, now: float) -> str:
+def over(
+    *, ready: float | None, active: float, busy: bool, now: float, kernel: str = "idle"
+) -> str:
     box = SimpleNamespace(
         ready_at=ready,
         active_at=active,
         busy=busy,
+        kernel_state=kernel,
         options=SimpleNamespace(timeout_s=1000.0, idle_timeout_s=100.0),
     )
     return watch.over(cast(Any, box), now)
@@ -154,6 +157,7 @@ def over(*, ready: float | None, active: float, busy: bool, now: float) -> str:
             "the run's time (1000 s) is over",
         ),
         ({"ready": None, "active": 0, "busy": False, "now": 101}, "nobody used this sandbox"),
+        ({"ready": None, "active": 0, "busy": False, "now": 101, "kernel": "starting"}, ""),
     ],
 )
 def test_when_a_sandbox_ends(state: dict[str, Any], words: str) -> None:
@@ -170,13 +174,13 @@ def test_an_unused_sandbox_ends_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_silent_cell_keeps_the_sandbox_until_the_runs_time_is_over(tmp_path: Path) -> None:
-    with sandbox(tmp_path, idle_timeout_s=0.5, timeout_s=3.0) as box:
+    with sandbox(tmp_path, idle_timeout_s=1.5, timeout_s=4.0) as box:
         session = box.session()
         ready = time.monotonic()
         op = session.run("import time; time.sleep(100)", timeout_s=0).op
         session.close()
         assert box.wait(30) == 0
-        assert 2.0 < time.monotonic() - ready < 10.0
+        assert 3.0 < time.monotonic() - ready < 15.0
         end = next(line for line in box.journal() if line["type"] == "end" and line["op"] == op)
         assert end["state"] == "lost"
 

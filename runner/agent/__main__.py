@@ -51,6 +51,8 @@ def supervise(options: AgentOptions) -> int:
                 [sys.executable, "-P", "-m", "runner.agent", sys.argv[1], str(attempt), reason],
                 close_fds=False,  # the lock on the record is held by whoever of the two lives
             )
+        if leaving:  # told so before there was a worker
+            worker.terminate()
         status = worker.wait()
         if _ended(options, begin):
             return status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -11,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.cli.narrate import Entry, Narrator
-from runner.cli.views import shown
-from runner.cli.words import between, count, dollars, seconds, tokens
+from runner.cli.views import SOURCE_LINES, shown
+from runner.cli.words import between, count, dollars, ends, gap, seconds, tokens
 
 INDENT = 10
 _STYLES = {
@@ -46,7 +48,7 @@ class LiveView:
     def show(self, entry: Entry) -> None:
         """Print it above what goes on now."""
         wide = max(self._console.width - INDENT - 4, 20)
-        for part in _rendered(entry, wide):
+        for part in rendered(entry, wide):
             self._console.print(part)
 
     def note(self, text: str) -> None:
@@ -84,7 +86,8 @@ def _numbers(narrator: Narrator) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
+def rendered(entry: Entry, wide: int) -> list[RenderableType]:
+    """An entry as it is printed; its lines are cut after `wide` columns."""
     body = shown(entry, wide)
     parts: list[RenderableType] = []
     if entry.kind in ("says", "cell", "shell", "markdown"):
@@ -94,11 +97,7 @@ def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
         return [*parts, *(_line(line, "  ", "" if entry.ok else "red") for line in body)]
     if entry.kind in ("cell", "shell", "markdown"):
         parts.append(_title(entry, "cyan"))
-        language = {"cell": "python", "shell": "bash", "markdown": "markdown"}[entry.kind]
-        source = Syntax("", language, theme="ansi_dark").highlight("\n".join(body))
-        source.rstrip()
-        lines = list(source.split("\n")) if body else []
-        return [*parts, *(Text.assemble(_PAD, ("│ ", "cyan dim"), line) for line in lines)]
+        return [*parts, *_source(entry, wide)]
     style = _STYLES.get(entry.kind, "")
     if entry.kind == "state" and entry.ok is not None:
         style = "bold green" if entry.ok else "bold red"
@@ -111,6 +110,21 @@ def _rendered(entry: Entry, wide: int) -> list[RenderableType]:
 _PAD = " " * INDENT
 
 
+def _source(entry: Entry, wide: int) -> Iterator[Text]:
+    """Code in its colours; of long code head and tail."""
+    language = {"cell": "python", "shell": "bash", "markdown": "markdown"}[entry.kind]
+    code = Syntax("", language, theme="ansi_dark").highlight("\n".join(entry.body))
+    code.rstrip()
+    lines = list(code.split("\n")) if entry.body else []
+    most = SOURCE_LINES if entry.kind != "markdown" else len(lines)
+    head, tail = ends(len(lines), most)
+    left = len(lines) - head - tail
+    between = [Text(gap(left), style="dim")] if left else []
+    for line in (*lines[:head], *between, *lines[len(lines) - tail :]):
+        line.truncate(wide, overflow="ellipsis")
+        yield Text.assemble(_PAD, ("│ ", "cyan dim"), line)
+
+
 def _title(entry: Entry, style: str) -> RenderableType:
     """The time, and beside it the title, as many lines as it needs."""
     row = Table.grid(padding=(0, 2, 0, 0))
@@ -119,4 +133,4 @@ def _title(entry: Entry, style: str) -> RenderableType:
 
 
 def _line(text: str, mark: str, style: str) -> Text:
-    return Text(_PAD + mark + text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(_PAD + mark + text, style=style)

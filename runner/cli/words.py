@@ -69,11 +69,22 @@ def tokens(kinds: Mapping[str, int]) -> int:
     return sum(kinds.values())
 
 
+def ends(count: int, most: int) -> tuple[int, int]:
+    """How many of so many lines are shown at the head and the tail, if one line says so between."""
+    if count <= most:
+        return count, 0
+    head = (most - 1) * 2 // 3
+    return head, most - 1 - head
+
+
+def gap(left: int) -> str:
+    """The line that stands for lines left out."""
+    return f"… {left:,} more lines …"
+
+
 def cut(lines: Sequence[str], most: int, wide: int) -> list[str]:
     """At most `most` lines: the first and last ones, and how many are between; none too wide."""
-    shown = list(lines)
-    if len(shown) > most:
-        head, tail = (most - 1) * 2 // 3, (most - 1) - (most - 1) * 2 // 3
-        left = len(shown) - head - tail
-        shown = [*shown[:head], f"… {left:,} more lines …", *shown[-tail:]]
+    head, tail = ends(len(lines), most)
+    left = len(lines) - head - tail
+    shown = [*lines[:head], *([gap(left)] if left else []), *lines[len(lines) - tail :]]
     return [line if len(line) <= wide else f"{line[: wide - 1]}…" for line in shown]

@@ -6,7 +6,8 @@ operations.py  edits.py     what a client may ask for; what an edit makes of a c
 book.py                     the journal, and the notebook and operations it amounts to
 journal.py  replay.py       the append-only truth, and operations as it tells them
 rendering.py                the .ipynb
-executions.py  kernel.py    the queue; the kernel and the one reader of its messages
+executions.py               the queue
+kernel.py  messages.py      the kernel and the one reader of its messages
 kernel_main.py              the kernel's entry, which the kernel's own Python runs
 commands.py  shell.py       shell commands
 files.py                    files of the workspace

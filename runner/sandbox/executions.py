@@ -10,7 +10,8 @@ from typing import Any
 
 from runner.masking import StreamMask
 from runner.sandbox.book import Book
-from runner.sandbox.kernel import Kernel, Message, Reply
+from runner.sandbox.kernel import Kernel
+from runner.sandbox.messages import Message, Reply
 from runner.sandbox.operations import Operation
 from runner.sandbox.options import Options
 
@@ -105,8 +106,9 @@ class Executions:
     async def _start(self, why: str) -> None:
         if await self.kernel.start():
             self._book.note("kernel", event="started", reason=why, kernel=self.kernel.id)
+            self.active_at = asyncio.get_running_loop().time()
             if self.ready_at is None:
-                self.ready_at = asyncio.get_running_loop().time()
+                self.ready_at = self.active_at
         self._book.changed.pulse()
 
     async def _execute(self, operation: Operation) -> None:

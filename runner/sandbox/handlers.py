@@ -236,6 +236,7 @@ class JournalHandler(Api):
                 await self.sandbox.changed.until(lambda: journal.lines > after)
         except TimeoutError:
             pass
+        journal.write()  # as in `_answer`
         self.set_header("Content-Type", "application/x-ndjson")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Runner-Boot", self.sandbox.boot)
@@ -256,7 +257,7 @@ class NotebookHandler(Api):
 
 
 class InterfaceHandler(Api):
-    """This interface."""
+    """What is written down of this interface."""
 
     def get(self) -> None:
         """The OpenAPI document."""

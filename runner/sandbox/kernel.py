@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.session import Session
 
 from runner.sandbox import memory
+from runner.sandbox.messages import DIED, Message, Reply, Request, decode
 
 READY_DEADLINE_S = 120.0
 DRAIN_S = 0.3
@@ -32,42 +30,6 @@ SETTLE_S = 0.1
 """How long after that IPython may still prepare the cell, and swallow an interrupt."""
 LAST_WORDS = 600
 """Characters of a dead process's log that are told, from each of its ends."""
-
-Message = dict[str, Any]
-
-
-@dataclass
-class Reply:
-    """How the kernel answered one execution."""
-
-    status: str
-    """ok, error or aborted; died when the kernel did."""
-    execution_count: int | None = None
-    ename: str = ""
-
-
-_DIED = Reply("died")
-
-
-@dataclass(eq=False)
-class _Request:
-    """What came back so far: a reply on one socket; on another all output, and idle at its end."""
-
-    reply: Reply | None = None
-    idle: bool = False
-    ename: str = ""
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def answered(self, reply: Reply) -> None:
-        self.reply = self.reply or reply
-        if self.idle:
-            self.complete.set()
-
-    def went_idle(self) -> None:
-        self.idle = True
-        if self.reply is not None:
-            self.complete.set()
 
 
 class Kernel:
@@ -99,8 +61,8 @@ class Kernel:
         )
         self._manager: AsyncKernelManager | None = None
         self._client: AsyncKernelClient | None = None
-        self._requests: dict[str, _Request] = {}
-        self._current: _Request | None = None
+        self._requests: dict[str, Request] = {}
+        self._current: Request | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._last_message = 0.0
         self._ending = ""
@@ -167,7 +129,7 @@ class Kernel:
                 continue
             finally:
                 self._requests.pop(msg_id, None)
-            if request.reply == _DIED:
+            if request.reply == DIED:
                 return False
             if self.state == "starting":
                 self.state = "idle"
@@ -176,7 +138,7 @@ class Kernel:
     async def execute(self, source: str, begin: Callable[[str], None]) -> Reply:
         """Run code; `begin` gets the request's id before the first message can come."""
         if self.state == "dead" or self._client is None:
-            return _DIED
+            return DIED
         msg_id = self._client.execute(
             source, allow_stdin=False, stop_on_error=False, store_history=True
         )
@@ -191,7 +153,7 @@ class Kernel:
             if self.state == "busy":
                 self.state = "idle"
 
-    async def _outcome(self, request: _Request) -> Reply:
+    async def _outcome(self, request: Request) -> Reply:
         """The reply, once all output is here."""
         loop, since = asyncio.get_running_loop(), None
         while not request.complete.is_set():
@@ -234,6 +196,7 @@ class Kernel:
         `starting` says that another one follows.
         """
         self.state = "starting" if starting else "dead"
+        self.reason = "" if starting else "it was stopped"
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
@@ -245,8 +208,8 @@ class Kernel:
             await self._manager.shutdown_kernel(now=True)
         self._fail_requests()
 
-    def _track(self, msg_id: str) -> _Request:
-        request = self._requests[msg_id] = _Request()
+    def _track(self, msg_id: str) -> Request:
+        request = self._requests[msg_id] = Request()
         return request
 
     async def _read(self, socket: Any, take: Callable[[Message], None]) -> None:
@@ -258,7 +221,7 @@ class Kernel:
             # The code that runs in the kernel can send anything: what is not signed with our key,
             # not what the protocol says, or nested too deep, must not stop us from reading on.
             with contextlib.suppress(ValueError, RecursionError):
-                if message := _message(session, frames):
+                if message := decode(session, frames):
                     take(message)
             await self._pace()
 
@@ -322,24 +285,5 @@ class Kernel:
 
     def _fail_requests(self) -> None:
         for request in self._requests.values():
-            request.answered(_DIED)
+            request.answered(DIED)
             request.went_idle()
-
-
-def _message(session: Session, frames: list[bytes]) -> Message | None:
-    """A message, or None for what is none. Raises ValueError, RecursionError.
-
-    Not by `Session.deserialize`, which parses all dates: a third of a cell's round trip here.
-    """
-    _, rest = session.feed_identities(frames)
-    signature, *parts = cast(list[bytes], rest)[:5]
-    if len(parts) < 4 or not hmac.compare_digest(signature, session.sign(parts)):
-        return None
-    header, parent, metadata, content = map(json.loads, parts)
-    if not all(isinstance(part, dict) for part in (header, parent, metadata, content)):
-        return None
-    kind = header.get("msg_type")
-    needs = {"stream": ("name", "text"), "status": ("execution_state",)}.get(kind, ())
-    if not isinstance(kind, str) or any(key not in content for key in needs):
-        return None
-    return {"msg_type": kind, "parent_header": parent, "metadata": metadata, "content": content}

@@ -30,6 +30,7 @@ class KernelApp(IPKernelApp):
         return super()._bind_socket(s, port)  # type: ignore[no-untyped-call]
 
     def init_io(self):  # type: ignore[no-untyped-def]
+        """Keep what is printed out of the log."""
         # Until here the log of this process got what failed; from here on it gets crashes of the
         # interpreter alone. ipykernel would copy all that is printed there, secrets too.
         faulthandler.enable(file=os.fdopen(os.dup(2), "w"))
@@ -40,6 +41,7 @@ class KernelApp(IPKernelApp):
         super().init_io()  # type: ignore[no-untyped-call]
 
     def init_kernel(self):  # type: ignore[no-untyped-def]
+        """Let signals wake the event loop."""
         super().init_kernel()  # type: ignore[no-untyped-call]
         # ipykernel answers SIGINT in an `await` by a callback that does not wake the event loop,
         # so `await asyncio.sleep(60)` would go on for its 60 s. asyncio lets every signal wake

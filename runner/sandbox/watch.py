@@ -50,7 +50,9 @@ def over(sandbox: Sandbox, time: float) -> str:
     if spent > options.timeout_s + WIND_UP_S:
         return f"the run's time ({options.timeout_s:g} s) is over; the sandbox ends"
     # A cell that is silent for days keeps the sandbox, but not past the run's own time.
-    if unused > options.idle_timeout_s and (not sandbox.busy or spent > options.timeout_s):
+    # Nobody can use it before its kernel is there; how long that may take is limited elsewhere.
+    used = sandbox.kernel_state == "starting" or (sandbox.busy and spent <= options.timeout_s)
+    if unused > options.idle_timeout_s and not used:
         return f"nobody used this sandbox for {options.idle_timeout_s:g} s; it ends"
     return ""
 

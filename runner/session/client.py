@@ -10,8 +10,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -19,7 +17,8 @@ from urllib.parse import quote
 import httpx
 import tenacity
 
-from runner.errors import OperationConflict, OperationError, SandboxLost, SandboxUnreachable
+from runner.errors import OperationConflict, OperationError, SandboxUnreachable
+from runner.session.results import Endpoint, LostOperation, Result, result_of, words_of
 
 SCHEMA = 1
 """Version of the sandbox server's interface that this client speaks."""
@@ -29,66 +28,6 @@ UPLOAD_S = 600.0
 """How long an upload that has arrived may take to be in its place."""
 RECONNECT_S = 60.0
 """How long a server that stops answering is asked again."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a sandbox server answers, and the token it wants."""
-
-    url: str
-    token: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Result:
-    """How far an operation is; `state` is final or "queued" or "running".
-
-    `outputs` are nbformat outputs as far as they are; long streams are
-    capped there, and whole in the journal.
-    """
-
-    op: str
-    kind: str
-    state: str
-    final: bool
-    reason: str = ""
-    cell: str | None = None
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-    execution_count: int | None = None
-    exit: int | None = None
-    diff: str = ""
-    started: str | None = None
-    ended: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def elapsed_s(self) -> float | None:
-        """Seconds it has run, or ran; None if it has not started."""
-        if self.started is None:
-            return None
-        end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
-        return (end - datetime.fromisoformat(self.started)).total_seconds()
-
-    @property
-    def text(self) -> str:
-        """The text of all streams, and of results and errors, in their order."""
-        parts = []
-        for output in self.outputs:
-            if output["output_type"] == "stream":
-                parts.append(output["text"])
-            elif output["output_type"] == "error":
-                parts.append("\n".join(output["traceback"]))
-            else:
-                parts.append(output["data"].get("text/plain", ""))
-        return "".join(part if isinstance(part, str) else "".join(part) for part in parts)
-
-
-class LostOperation(SandboxLost):
-    """The sandbox that was asked is gone; `boot` answers now, `known` is what it knows."""
-
-    def __init__(self, message: str, boot: str, known: Result | None) -> None:
-        super().__init__(message)
-        self.boot, self.known = boot, known
 
 
 class Session:
@@ -152,9 +91,9 @@ class Session:
                         raise SandboxUnreachable(f"no kernel: {info['kernel']['reason']}")
                     why = "the kernel is not ready"
                 elif response.status_code in (401, 403):
-                    raise OperationError(f"the sandbox refused: {_words(response)}")
+                    raise OperationError(f"the sandbox refused: {words_of(response)}")
                 else:
-                    why = f"HTTP status {response.status_code}: {_words(response)}"
+                    why = f"HTTP status {response.status_code}: {words_of(response)}"
             except httpx.TransportError as error:
                 why = str(error) or type(error).__name__
             if time.monotonic() > end:
@@ -274,7 +213,7 @@ class Session:
     def interrupt(self, op: str, *, timeout_s: float = 10.0) -> Result:
         """Stop an operation, and wait for its end."""
         answer = self._json("POST", f"/operations/{op}/interrupt", params={"wait": timeout_s})
-        return _result(answer)
+        return result_of(answer)
 
     # -- files -----------------------------------------------------------------------------
 
@@ -294,7 +233,7 @@ class Session:
         with self._http.stream("GET", _file(path)) as response:
             if response.status_code != 200:
                 response.read()
-                raise OperationError(f"{path}: {_words(response)}")
+                raise OperationError(f"{path}: {words_of(response)}")
             yield response.iter_bytes()
 
     def write_file(self, path: str, data: bytes | IO[bytes], *, op: str | None = None) -> Result:
@@ -307,7 +246,7 @@ class Session:
             with self._http.stream("GET", "/tar", params={"path": path}) as response:
                 if response.status_code != 200:
                     response.read()
-                    raise OperationError(f"{path}: {_words(response)}")
+                    raise OperationError(f"{path}: {words_of(response)}")
                 for piece in response.iter_bytes():
                     spool.write(piece)
             spool.seek(0)
@@ -343,7 +282,7 @@ class Session:
         while not answer["final"] and (left := end - time.monotonic()) > 0:
             params = {"wait": min(POLL_S, left)}
             answer = self._json("GET", f"/operations/{op}", params=params)
-        return _result(answer)
+        return result_of(answer)
 
     def _json(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         value: dict[str, Any] = self._request(method, url, **kwargs).json()
@@ -369,13 +308,13 @@ class Session:
                 f"{error or type(error).__name__}"
             ) from error
         if response.status_code == 409:
-            raise OperationConflict(_words(response))
+            raise OperationConflict(words_of(response))
         if response.status_code == 410:
             body = response.json()
-            known = _result(body["operation"]) if body["operation"] else None
+            known = result_of(body["operation"]) if body["operation"] else None
             raise LostOperation(body["message"], body["boot"], known)
         if response.status_code >= 400:
-            raise OperationError(f"the sandbox refused: {_words(response)}")
+            raise OperationError(f"the sandbox refused: {words_of(response)}")
         return response
 
 
@@ -390,28 +329,3 @@ def _inside(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
         return tarfile.data_filter(member, into)
     except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
         return None
-
-
-def _words(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase or str(response.status_code)
-
-
-def _result(answer: dict[str, Any]) -> Result:
-    return Result(
-        op=answer["id"],
-        kind=answer["kind"],
-        state=answer["state"],
-        final=answer["final"],
-        reason=answer["reason"],
-        cell=answer["cell"],
-        outputs=answer.get("outputs", []),
-        execution_count=answer["execution_count"],
-        exit=answer["exit"],
-        diff=answer["result"].get("diff", ""),
-        started=answer["started"],
-        ended=answer["ended"],
-        warnings=tuple(answer.get("warnings", ())),
-    )
