@@ -128,6 +128,8 @@ def test_both_killed_then_resumed_here_and_then_elsewhere(lab: Lab, tmp_path: Pa
     until(lambda: not run.status.sandbox_alive, "the sandbox is gone")
     assert "its sandbox has ended" in run.status.reason
     until(lambda: not list(processes_of(run.root)), "the kernel leaves")
+    sockets = json.loads((run.root / "server" / "options.json").read_text())["runtime"]
+    shutil.rmtree(sockets)  # nobody will know of them
     shutil.rmtree(run.root)  # as on another machine
     run.resume()
     status = run.over()

@@ -17,8 +17,7 @@ from runner.agent import tools as module
 from runner.agent.prompt import system_prompt
 from runner.agent.tools import Toolbox
 from runner.config import ExecutionMode
-from runner.session import Result, Session
-from runner.session.client import LostOperation
+from runner.session import LostOperation, Result, Session
 
 SECRET = "canary-value-0123456789"
 RAN = re.compile(r"\[ok; \d+\.\d s; cell (\w+)\]")

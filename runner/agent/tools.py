@@ -16,8 +16,7 @@ from runner.agent.observe import observe
 from runner.agent.text import clean, page
 from runner.config import ExecutionMode
 from runner.errors import OperationError, UsageError
-from runner.session import Result, Session
-from runner.session.client import LostOperation
+from runner.session import LostOperation, Result, Session
 
 MOST_LISTED = 500
 IMAGES = 100
