@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,3 +202,17 @@ def test_sigterm_interrupts_and_the_run_can_be_resumed(lab: Lab, tmp_path: Path)
     go.touch()
     assert run.over().state == "done"
     assert (run.root / "workspace" / "one").read_text() == "x"
+
+
+def test_a_sandbox_that_is_gone_ends_the_run_at_once(lab: Lab, tmp_path: Path) -> None:
+    source = waiting(tmp_path / "never", "open('outputs/kept.txt', 'w').write('k')")
+    run = lab.submit([cell(source), end()])
+    until((run.path / "outputs" / "kept.txt").exists, "the output is pulled")
+    os.killpg(run.init, signal.SIGKILL)
+    began = time.monotonic()
+    status = run.agent_over()
+    assert time.monotonic() - began < 20  # not after every deadline of its connections
+    assert (status.state, status.exit_status) == ("failed", 3)
+    assert status.reason.startswith("the sandbox ended")
+    assert "not everything was collected: the sandbox is gone" in status.reason
+    assert verify(run.path, None).ok
