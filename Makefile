@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types imports unit test-chromium test-root bench docs constraints clean
+.PHONY: demo test lint types imports unit processes test-chromium test-root bench docs constraints clean
 
 demo: $(READY)  ## run the checkpoint-diffing-mini experiment on this machine, without a key
 	$(BIN)/python -m runner submit experiments/checkpoint-diffing-mini/experiment.toml
 
-test: lint types imports unit  ## all that needs neither root nor apt
+test: lint types imports unit processes  ## all that needs neither root nor apt
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -20,8 +20,11 @@ types: $(READY)
 imports: $(READY)
 	$(BIN)/lint-imports
 
-unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root"
+unit: $(READY)  ## under a minute
+	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root" --ignore tests/processes --ignore tests/backends
+
+processes: $(READY)  ## real sandboxes and runs, broken on purpose; the contract of the backends
+	$(BIN)/pytest -n 2 --dist loadfile tests/processes tests/backends
 
 test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 	$(BIN)/pytest -m chromium
@@ -34,7 +37,7 @@ bench: $(READY)
 
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python -m runner.docs_tables
-	$(BIN)/python -m tests.cli_docs
+	$(BIN)/python -m runner.cli.manual
 
 constraints: $(READY)  ## pin anew what CI tests
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --upgrade --quiet \

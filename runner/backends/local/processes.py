@@ -20,6 +20,9 @@ from runner.signals import sigterm_held
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ENDING_S = 10.0
 
+LOOK_S = 0.05
+"""How often it is looked whether a child has ended."""
+
 
 def start(
     argv: Sequence[str],
@@ -126,8 +129,11 @@ def adopt_orphans() -> None:
 def wait_and_reap(child: subprocess.Popen[bytes]) -> int:
     """Wait for a child, and take leave of every adopted orphan that ends meanwhile."""
     while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child.pid:
+        # Not blocking: a signal that comes just before the call would have to wait for its end.
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            time.sleep(LOOK_S)
+        elif pid == child.pid:
             child.returncode = os.waitstatus_to_exitcode(status)
             return child.returncode
 
