@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import threading
@@ -17,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from runner import locks
 from runner.errors import RecordError, RunnerError, RunNotFound
 from runner.notebook import Notebook
 from runner.record.chain import ChainedLog, disk_error, read_lines
@@ -185,17 +184,7 @@ class Record:
 
     def alive(self) -> bool:
         """Whether somebody drives the run: holds the lock."""
-        try:
-            fd = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return locks.is_held(self.path / ".lock")
 
     def take_lock(self, deadline_s: float = 5) -> int:
         """Become the one who drives the run; returns an inheritable descriptor that holds it.
@@ -203,22 +192,13 @@ class Record:
         The lock lasts while any process has the descriptor open. Raises
         RecordError where another still holds it after `deadline_s` seconds.
         """
-        fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = time.monotonic() + deadline_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    os.close(fd)
-                    raise RecordError(
-                        f"{self.path}: another process drives this run",
-                        hint=f"`runner attach {self.path.name}` follows it",
-                    ) from error
-                time.sleep(0.05)
-            else:
-                os.set_inheritable(fd, True)
-                return fd
+        fd = locks.hold(self.path / ".lock", deadline_s)
+        if fd is None:
+            raise RecordError(
+                f"{self.path}: another process drives this run",
+                hint=f"`runner attach {self.path.name}` follows it",
+            )
+        return fd
 
     def close(self) -> None:
         """Render a last time and close the files."""

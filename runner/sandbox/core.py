@@ -182,11 +182,13 @@ class Sandbox:
 
 def _child_env(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
     """The server's environment as the kernel and the shell get it, with the kernel's Python."""
-    env = dict(environ)
+    env = {**environ, **options.env}
     env["PATH"] = os.pathsep.join([str(options.python.parent), env.get("PATH", os.defpath)])
     env["VIRTUAL_ENV"] = str(options.python.parent.parent)
-    if options.import_paths:
-        env["PYTHONPATH"] = os.pathsep.join(map(str, options.import_paths))
+    own = [options.env["PYTHONPATH"]] if "PYTHONPATH" in options.env else []
+    env.pop("PYTHONPATH", None)
+    if paths := [*map(str, options.import_paths), *own]:
+        env["PYTHONPATH"] = os.pathsep.join(paths)
     env.pop("PYTHONHOME", None)
     # Without it the kernel begins with a warning of its debugger about frozen modules.
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"

@@ -29,6 +29,8 @@ class Options(BaseModel):
     import_paths: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
     """Directories outside the workspace that links in it may lead to (volumes)."""
+    env: dict[str, str] = {}
+    """What the experiment sets for its own code; the server goes without it."""
     secrets: tuple[str, ...] = ()
     timeout_s: float
     """Time of the run, counted from the kernel's readiness; what is left of it, when resumed."""

@@ -26,7 +26,7 @@ LIBRARY = {"package/__init__.py": "", "package/inner.py": "VALUE = 'of the packa
 ALL = """
 [sandbox]
 cpu = 1
-env = {{ PLAIN = "pläin" }}
+env = {{ PLAIN = "pläin", PYTHONPATH = "data/a" }}
 repos = [{{ url = "{url}", ref = "v1", install = true }}]
 local_files = [["given.txt", "deep/er/given.txt"], "run.sh"]
 local_dirs = [["tree", "data"]]
@@ -57,6 +57,8 @@ def test_everything_lands_where_it_should(tmp_path: Path, monkeypatch: pytest.Mo
         "given.txt": "given",
         "run.sh": "echo ran",
         "tree/a/b.txt": "b",
+        # On the path of the experiment's code, and not on that of the server.
+        "tree/a/jupyter_server.py": "raise RuntimeError",
         "tree/__pycache__/x.pyc": "",
         "alone.py": "VALUE = 'alone'\n",
         **LIBRARY,
@@ -98,6 +100,7 @@ def test_everything_lands_where_it_should(tmp_path: Path, monkeypatch: pytest.Mo
             "print(read('deep/er/given.txt'), read('data/a/b.txt'), read('data/link/b.txt'))\n"
             "print(read('weights/model.bin'), os.path.exists('data/__pycache__'))\n"
             "open('weights/new', 'w').write('n')\n"
+            "import importlib.util; print(importlib.util.find_spec('jupyter_server').origin)\n"
             "print(os.path.islink('weights'), sys.prefix != sys.base_prefix)"
         )
         run = lab.submit(
@@ -116,6 +119,7 @@ def test_everything_lands_where_it_should(tmp_path: Path, monkeypatch: pytest.Mo
     assert "1 ''" in out
     assert "given b b" in out
     assert "weights False" in out
+    assert "data/a/jupyter_server.py" in out
     assert "True True" in out
     assert "ran\n1" in shell
     assert [repo["commit"] for repo in status.run.repos] == [commit]

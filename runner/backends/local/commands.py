@@ -25,7 +25,7 @@ def agent(paths: Paths) -> list[str]:
 
 def sandbox_variables(plan: RunPlan) -> dict[str, str]:
     """Variables that the sandbox gets besides places and languages; secrets are not among them."""
-    return {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus), **plan.experiment.sandbox.env}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)}
 
 
 def rendered(plan: RunPlan, paths: Paths) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def rendered(plan: RunPlan, paths: Paths) -> dict[str, Any]:
             "name": "sandbox",
             "command": sandbox(paths, own.sandbox.timeout, "SOCKET", "LOCK"),
             "directory": str(paths.workspace),
-            "environment": sandbox_variables(plan),
+            "environment": sandbox_variables(plan) | own.sandbox.env,
             "secrets": list(own.sandbox.secrets),
         },
         {

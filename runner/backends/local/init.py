@@ -60,6 +60,7 @@ def main() -> int:
             python=_prepared(plan, paths),
             import_paths=prepare.import_paths(plan, paths.workspace),
             readable=_volumes(plan, paths),
+            env=plan.experiment.sandbox.env,
             secrets=plan.experiment.sandbox.secrets,
             timeout_s=timeout_s,
             idle_timeout_s=plan.experiment.sandbox.idle_timeout,
@@ -105,15 +106,13 @@ def _prepared(plan: RunPlan, paths: Paths) -> Path:
     Afterwards the environment is the sandbox's: without what git and uv went by.
     """
     own = plan.experiment.sandbox
-    kept = {name: os.environ[name] for name in (*own.env, *own.secrets) if name in os.environ}
-    for name in own.secrets:
-        os.environ.pop(name, None)
+    secrets = {name: os.environ.pop(name) for name in own.secrets if name in os.environ}
     log = PhaseLog(paths.phases)
     end = time.monotonic() + plan.prepare_deadline_s
     prepare.clone(plan, paths.workspace, log, end)
     python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
     prepare.note_environment(python, plan, paths.environment)
-    clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | kept
+    clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | secrets
     os.environ.clear()
     os.environ.update(clean)
     return python
