@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import until
+from tiny_runs import until
 
 from runner.agent.puller import MOST_FILES, Puller
 from runner.agent.scoring import score

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import Lab
+from tiny_runs import Lab
 
 BACKENDS = ["local"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from git_server import git_server
 from messages_api import messages_api
-from runs import Lab, Run, cell, end, tool, until, waiting
+from tiny_runs import Lab, Run, cell, end, tool, until, waiting
 
 from runner import submission
 from runner.backends import backend_of

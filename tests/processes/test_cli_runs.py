@@ -20,7 +20,7 @@ from unittest import mock
 
 import psutil
 import pytest
-from runs import cell, end, processes_of, until, waiting
+from tiny_runs import cell, end, processes_of, until, waiting
 
 from runner import cli
 

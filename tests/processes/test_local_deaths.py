@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import Lab, cell, end, pids, processes_of, until, waiting
+from tiny_runs import Lab, cell, end, pids, processes_of, until, waiting
 
 from runner.record.verify import verify
 

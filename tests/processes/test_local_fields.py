@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from git_server import git_server
-from runs import Lab, cell, end, pids, processes_of, tool, until, waiting
+from tiny_runs import Lab, cell, end, pids, processes_of, tool, until, waiting
 
 from runner import locks
 from runner.backends.local import processes

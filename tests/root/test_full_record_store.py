@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import Lab, cell, end, until, waiting
+from tiny_runs import Lab, cell, end, until, waiting
 
 from runner.errors import InfrastructureError
 from runner.record import check_chain, rebuild, verify
