@@ -179,7 +179,7 @@ def test_two_at_once_memory_and_a_port_that_is_taken(lab: Lab, tmp_path: Path) -
     go = tmp_path / "go"
     hungry = "data = []\nimport time\nwhile True: data.append(b'x' * 2**24); time.sleep(0.01)"
     first = lab.submit(
-        [cell(hungry), cell(waiting(go)), end()],
+        [cell(hungry), tool("restart_kernel"), cell(waiting(go)), end()],
         f'[sandbox]\njupyter_port = {port}\nmemory = "400Mi"\n',
     )
     second = lab.submit([cell(waiting(go)), end()])
