@@ -211,7 +211,7 @@ def test_a_sandbox_that_is_gone_ends_the_run_at_once(lab: Lab, tmp_path: Path) -
     os.killpg(run.init, signal.SIGKILL)
     began = time.monotonic()
     status = run.agent_over()
-    assert time.monotonic() - began < 20  # not after every deadline of its connections
+    assert time.monotonic() - began < 40  # not after every deadline of its connections
     assert (status.state, status.exit_status) == ("failed", 3)
     assert status.reason.startswith("the sandbox ended")
     assert "not everything was collected: the sandbox is gone" in status.reason

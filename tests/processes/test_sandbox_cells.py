@@ -294,7 +294,7 @@ def test_60_000_flushed_prints_all_arrive(session: Session, box: SandboxProcess)
         session.info()
         slowest = max(slowest, time.monotonic() - began)
     assert result.state == "ok"
-    assert slowest < 3.0
+    assert slowest < 10.0
     assert streamed(session, op) == "".join(f"{n}\n" for n in range(60_000))
     text = result.text
     assert text.startswith("0\n1\n") and text.endswith("59999\n")

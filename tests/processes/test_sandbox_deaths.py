@@ -171,7 +171,7 @@ def test_sigterm_ends_it_at_once_with_all_its_processes(tmp_path: Path, busy: st
         box.signal(signal.SIGTERM)
         began = time.monotonic()
         assert box.wait() == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10  # and not the time that anything of it sleeps
         assert box.processes() == []
         lines = box.journal()
         assert any(

@@ -180,7 +180,7 @@ def test_a_silent_cell_keeps_the_sandbox_until_the_runs_time_is_over(tmp_path: P
         op = session.run("import time; time.sleep(100)", timeout_s=0).op
         session.close()
         assert box.wait(30) == 0
-        assert 3.0 < time.monotonic() - ready < 15.0
+        assert 3.0 < time.monotonic() - ready < 60.0
         end = next(line for line in box.journal() if line["type"] == "end" and line["op"] == op)
         assert end["state"] == "lost"
 
