@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.agent.providers import Reply
+from runner.record.run import TOKENS
 
 Block = dict[str, Any]
 Message = dict[str, Any]
-
-TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
 
 
 @dataclass(frozen=True)
