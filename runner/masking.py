@@ -26,6 +26,8 @@ class Mask:
                 repr(value)[1:-1],
                 json.dumps(value)[1:-1],
                 quote(value, safe="", errors="replace"),
+                # The bytes of UTF-8 as who reads files sees them: one character each.
+                value.encode("utf-8", "replace").decode("latin-1"),
             )
         }
         self._spellings = sorted(spelled, key=len, reverse=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import RunnerError
+from runner.plain import open_plain
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class PhaseLog:
             raise
         self._add(name, "ended", detail)
 
+    def fail(self, name: str, words: str) -> None:
+        """Note that a phase could not even begin."""
+        self._add(name, "started", "")
+        self._add(name, "failed", words)
+
     def _add(self, name: str, event: str, detail: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"phase": name, "event": event, "time": now, "detail": detail}
@@ -57,7 +63,8 @@ class PhaseLog:
 def read_phases(path: Path) -> list[Phase]:
     """The phases so far; none while there is no file."""
     try:
-        text = path.read_text()
+        with open_plain(path) as file:
+            text = file.read().decode()
     except FileNotFoundError:
         return []
     return fold_phases(json.loads(line) for line in text.splitlines(True) if line.endswith("\n"))
@@ -74,6 +81,11 @@ def fold_phases(events: Iterable[Mapping[str, Any]]) -> list[Phase]:
         failure = event["detail"] if event["event"] == "failed" else ""
         phases.append(Phase(began.name, began.started, event["time"], began.detail, failure))
     return phases
+
+
+def failed(phases: Iterable[Phase]) -> Phase | None:
+    """The phase that failed, if one did: none comes after it."""
+    return next((phase for phase in phases if phase.failure), None)
 
 
 def as_record(phases: Iterable[Phase]) -> list[dict[str, Any]]:

@@ -6,6 +6,9 @@
     files.py    whole files or none, never outside the record
     follow.py   the lines as they come
     verify.py   was it altered
+    travel.py   as an archive, to where there is none
+    copy.py     RecordCopy: kept up to date from elsewhere; stream.py sends, receiver.py takes
+    closing.py  the end of a run that ended without a word
 
 docs/record.md has the formats.
 """

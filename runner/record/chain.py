@@ -124,6 +124,11 @@ class ChainedLog:
             raw += [text, b"\n"]
             written.append(body)
         data = b"".join(raw)
+        if os.fstat(self._fd).st_size != self._size:
+            raise RecordError(
+                f"{self.path}: another process wrote to it; this one stops",
+                hint="the run goes on elsewhere: `runner status` says where",
+            )
         try:
             done = 0
             while done < len(data):  # once, unless the disk fills up: then the next one says so
@@ -205,6 +210,17 @@ def torn(path: Path) -> bool:
             return file.read(1) != b"\n"
     except FileNotFoundError:
         return False
+
+
+def mark(path: Path) -> dict[str, Any]:
+    """How many whole lines a file has, and its head, without a look at what they say."""
+    lines, last = 0, b""
+    if path.exists():
+        with path.open("rb") as file:
+            for raw in file:
+                if raw.endswith(b"\n"):
+                    lines, last = lines + 1, raw
+    return {"lines": lines, "head": hashlib.sha256(last[:-1]).hexdigest() if lines else NO_LINE}
 
 
 def check_chain(path: Path) -> ChainReport:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runner.errors import RecordError
+from runner.plain import open_plain
 from runner.record.chain import disk_error
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,7 +29,7 @@ def put(root: Path, path: str, pieces: Iterable[bytes]) -> tuple[int, str]:
     Raises RecordError where the path is no plain relative one or leads through
     a symlink, and InfrastructureError when the disk refuses.
     """
-    *folders, name = _parts(path)
+    *folders, name = parts(path)
     try:
         with _folder(root, folders) as folder:
             return _put(folder, name, pieces)
@@ -36,15 +37,24 @@ def put(root: Path, path: str, pieces: Iterable[bytes]) -> tuple[int, str]:
         raise disk_error(root / path, error) from error
 
 
+def move(source: Path, root: Path, path: str) -> None:
+    """Put a whole file of the same file system at `path` below `root`; raises as `put` does."""
+    *folders, name = parts(path)
+    try:
+        with _folder(root, folders) as folder:
+            _refuse_symlink(folder, name)
+            os.replace(source, name, dst_dir_fd=folder)
+    except OSError as error:
+        raise disk_error(root / path, error) from error
+
+
 def pieces_of(path: Path) -> Iterator[bytes]:
     """Read a plain file piece by piece; RecordError for a symlink or anything else."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_plain(path)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise RecordError(f"{path}: expected a plain file")
+    with file:
         while piece := file.read(_CHUNK):
             yield piece
 
@@ -57,11 +67,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _parts(path: str) -> list[str]:
-    parts = path.split("/")
-    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+def parts(path: str) -> list[str]:
+    """The folders and the name of a relative path; RecordError where it is no plain one."""
+    found = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in found):
         raise RecordError(f"{path!r}: expected a relative path without '..' that names a file")
-    return parts
+    return found
 
 
 @contextmanager

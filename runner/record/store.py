@@ -230,7 +230,7 @@ class Record:
         return ChainedLog(self.path / name, self._mask)
 
     def _write_run(self) -> None:
-        for name, content in _renderings(self._run.state()).items():
+        for name, content in renderings(self._run.state()).items():
             replace(self.path / name, [content])
 
     def _write_notebook(self) -> None:
@@ -246,10 +246,10 @@ def rebuilt(path: Path) -> dict[str, bytes]:
     notebook, journal = Notebook(), path / "journal.jsonl"
     for line, _ in read_lines(journal) if journal.exists() else ():
         notebook.apply(line)
-    return {**_renderings(_folded(path)), "notebook.ipynb": b"".join(notebook.pieces())}
+    return {**renderings(_folded(path)), "notebook.ipynb": b"".join(notebook.pieces())}
 
 
-def _renderings(state: RunState) -> dict[str, bytes]:
+def renderings(state: RunState) -> dict[str, bytes]:
     """The files that the transcript amounts to; score.json once there is a score."""
     files = {"run.json": to_json(state)}
     if state.score is not None:
