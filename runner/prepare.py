@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from runner import git, packages
@@ -21,16 +22,21 @@ OUTPUTS = "outputs"
 """Where in the workspace the agent puts what is to be kept."""
 
 
-def clone(plan: RunPlan, workspace: Path, log: PhaseLog, end: float) -> None:
-    """Clone every repo at its pinned commit; one that is there already is left as it is."""
+def clone(
+    plan: RunPlan, workspace: Path, log: PhaseLog, end: float, env: Mapping[str, str] | None = None
+) -> None:
+    """Clone every repo at its pinned commit; one that is there already is left as it is.
+
+    `env` is what git gets besides the environment of this process, as `git.clone` says.
+    """
     for repo in plan.repos:
         place, part = workspace / repo.name, workspace / f".{repo.name}.part"
-        if place.exists():
+        if (place / ".git").exists():
             continue
         # In its place only when it is whole: a clone that was cut off looks like one.
         shutil.rmtree(part, ignore_errors=True)
         with log.phase("cloning", f"{repo.url} at {repo.commit[:12]}"):
-            git.clone(repo.url, repo.commit, part, _left(end, "clone"))
+            git.clone(repo.url, repo.commit, part, _left(end, "clone"), env)
             part.replace(place)
 
 
@@ -53,6 +59,25 @@ def install(
                     str(python), workspace / repo.name, _left(end, "install"), output
                 )
     return python
+
+
+def install_over(
+    plan: RunPlan, workspace: Path, venv: Path, log: PhaseLog, output: Path, end: float
+) -> None:
+    """Make a virtual environment with what the plan wants beyond the image's Python.
+
+    The directory stays, as it may be a volume; what is in it is made anew.
+    """
+    assert plan.images is not None  # noqa: S101 - a run in containers has images
+    base, python = plan.images.python, venv / "bin" / "python"
+    for entry in venv.iterdir() if venv.exists() else ():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with log.phase("installing", f"{len(plan.to_install)} packages"):
+        packages.make_overlay(venv, base, plan.to_install, _left(end, "install"), output)
+        for repo in plan.repos:
+            if repo.install:
+                project = workspace / repo.name
+                packages.install_over(str(python), base, project, _left(end, "install"), output)
 
 
 def note_environment(python: Path, plan: RunPlan, path: Path) -> None:

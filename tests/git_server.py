@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import ssl
 import subprocess
@@ -28,7 +29,12 @@ class GitServer:
     ca: Path
     port: int
     smart: bool
+    address: str = "127.0.0.1"
+    credentials: str = ""
+    """`user:password`, if the server wants that."""
     requests: list[str] = field(default_factory=list)
+    stall_after: int | None = None
+    """So many requests are answered; whoever asks then waits for ever."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -36,7 +42,7 @@ class GitServer:
         return {"GIT_SSL_CAINFO": str(self.ca)}
 
     def url(self, name: str) -> str:
-        return f"https://127.0.0.1:{self.port}/{name}"
+        return f"https://{self.address}:{self.port}/{name}"
 
     def add_repo(self, name: str, files: Mapping[str, str]) -> str:
         """Make the repository, or add a commit to its branch main; the new commit."""
@@ -52,6 +58,18 @@ class GitServer:
         self.git(work, "commit", "--quiet", "--allow-empty", "-m", "A commit")
         self.git(work, "push", "--quiet", "origin", "main")
         self.git(bare, "update-server-info")
+        return self.git(work, "rev-parse", "HEAD")
+
+    def add_submodule(self, name: str, path: str, url: str, commit: str, *more: str) -> str:
+        """Add a commit that has a submodule; the new commit. `more` are lines for .gitmodules."""
+        work = self.root.parent / f"{self.root.name}-work" / name
+        lines = [f'[submodule "{path}"]', f"path = {path}", f"url = {url}", *more]
+        with (work / ".gitmodules").open("a") as file:
+            file.write("\n".join(lines) + "\n")
+        self.git(work, "add", ".gitmodules")
+        self.git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+        self.git(work, "commit", "--quiet", "-m", "A submodule")
+        self.git(work, "push", "--quiet", "origin", "main")
         return self.git(work, "rev-parse", "HEAD")
 
     def tag(self, name: str, tag: str) -> None:
@@ -73,20 +91,22 @@ class GitServer:
 
 
 @contextmanager
-def git_server(folder: Path, *, smart: bool = True) -> Iterator[GitServer]:
+def git_server(
+    folder: Path, *, smart: bool = True, address: str = "127.0.0.1"
+) -> Iterator[GitServer]:
     """Serve `folder`/repos; not `smart`: as plain files, which gives out no single commits."""
     root = folder / "repos"
     root.mkdir(parents=True)
-    ca, certificate, key = make_ca(folder)
+    ca, certificate, key = make_ca(folder, address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer((address, 0), _Handler)
     server.daemon_threads = True
     # The handshake is done in the connection's own thread: a client that waits blocks no other.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
-    served = GitServer(root, ca, server.server_address[1], smart)
+    served = GitServer(root, ca, server.server_address[1], smart, address)
     server.served = served  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -98,17 +118,17 @@ def git_server(folder: Path, *, smart: bool = True) -> Iterator[GitServer]:
         thread.join(10)
 
 
-def make_ca(folder: Path) -> tuple[Path, Path, Path]:
-    """A CA and a certificate for 127.0.0.1 that it signed: CA, certificate, key."""
+def make_ca(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path, Path]:
+    """A CA and a certificate for the address that it signed: CA, certificate, key."""
     ca, ca_key = folder / "ca.pem", folder / "ca.key"
     certificate, key, request = folder / "server.pem", folder / "server.key", folder / "server.csr"
     extensions = folder / "server.ext"
-    extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    extensions.write_text(f"subjectAltName=IP:{address}\nbasicConstraints=CA:FALSE\n")
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     sign = ("-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "1", "-extfile", extensions)
     for command in (
         ("req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-subj", "/CN=Test CA"),
-        ("req", *new_key, "-keyout", key, "-out", request, "-subj", "/CN=127.0.0.1"),
+        ("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={address}"),
         ("x509", "-req", "-in", request, "-out", certificate, *sign),
     ):
         subprocess.run(["openssl", *map(str, command)], check=True, capture_output=True)
@@ -121,6 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         served: GitServer = self.server.served  # type: ignore[attr-defined]
         served.requests.append(self.path)
+        if served.stall_after is not None and len(served.requests) > served.stall_after:
+            threading.Event().wait()
+        if self._refused(served):
+            return
         if served.smart:
             self._backend(served, b"")
             return
@@ -133,7 +157,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         served: GitServer = self.server.served  # type: ignore[attr-defined]
+        if self._refused(served):
+            return
         self._backend(served, self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
+    def _refused(self, served: GitServer) -> bool:
+        wanted = f"Basic {base64.b64encode(served.credentials.encode()).decode()}"
+        if not served.credentials or self.headers.get("Authorization") == wanted:
+            return False
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="git"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return True
 
     def _backend(self, served: GitServer, body: bytes) -> None:
         url = urlsplit(self.path)

@@ -179,6 +179,12 @@ def test_scores(record: Record, script: str, outcome: Any) -> None:
     json.dumps(result, allow_nan=False)
 
 
+def test_a_score_script_is_ended_with_the_run(record: Record) -> None:
+    script, told = record.add_input(b"import time; time.sleep(60)"), iter([False, True, True])
+    result = score(record, script, told_to_leave=lambda: next(told))
+    assert "was told to end" in result["error"]
+
+
 def at(second: int, kind: str, **more: Any) -> dict[str, Any]:
     return {"time": f"2026-01-01T00:00:{second:02}.000Z", "type": kind, **more}
 

@@ -199,3 +199,68 @@ def test_find_python() -> None:
     assert Path(packages.find_python(version)).exists()
     with pytest.raises(UsageError, match=r"3\.99"):
         packages.find_python("3.99")
+
+
+# -- over another Python's packages --------------------------------------------------------
+
+
+@pytest.fixture
+def image(tmp_path: Path, index: str) -> str:
+    """A Python as an image has it, itself in a virtual environment; its `helper` is pinned."""
+    packages.make_venv(tmp_path / "image", sys.executable, ["helper==2.0"], 60, tmp_path / "log")
+    site = next((tmp_path / "image").glob("lib/python3*/site-packages"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/linked.py").write_text("")
+    (site / "linked.pth").write_text(f"{tmp_path}/elsewhere\n")
+    return str(tmp_path / "image/bin/python")
+
+
+def said(python: str, code: str) -> str:
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_an_overlay_has_its_own_and_all_that_is_below(tmp_path: Path, image: str) -> None:
+    venv, log = tmp_path / "venv", tmp_path / "install.log"
+    (venv / ".uv-cache").mkdir(parents=True)  # a volume, and what else is on it
+    packages.make_overlay(venv, image, ["old==1.0"], 60, log)
+    python = str(venv / "bin/python")
+    assert said(python, "import old, helper, linked; print(helper.version)") == "2.0"
+    assert packages.freeze(python) == ("old==1.0",), "nothing that the image has, again"
+    packages.make_overlay(venv, image, ["helper==1.0"], 60, log)
+    assert said(python, "import helper; print(helper.version)") == "1.0", "its own come first"
+    there = packages.installed(Path(python), Path(image))
+    assert "helper==1.0" in there
+    assert not any(pin.startswith("linked") for pin in there)
+    with pytest.raises(UsageError, match="nope"):
+        packages.make_overlay(venv, image, ["nope==1"], 60, log)
+
+
+def test_a_project_over_an_image_takes_what_is_there(tmp_path: Path, image: str) -> None:
+    venv, log = tmp_path / "venv", tmp_path / "install.log"
+    packages.make_overlay(venv, image, [], 60, log)
+    python, project = str(venv / "bin/python"), tmp_path / "project"
+    project.mkdir()
+    (project / "project.py").write_text("x = 1\n")
+    backend = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+    (project / "pyproject.toml").write_text(backend)
+    (project / "backend.py").write_text(_BACKEND)
+    with pytest.raises(UsageError, match=r"(?s)helper.*unsatisfiable"):
+        packages.install_over(python, image, project, 60, log)
+    (project / "backend.py").write_text(_BACKEND.replace("helper<2", r"helper\nRequires-Dist: new"))
+    packages.install_over(python, image, project, 60, log)
+    assert said(python, "import project, new, helper; print(helper.version)") == "2.0"
+    assert not any(line.startswith("helper") for line in packages.freeze(python))
+
+
+def test_what_is_installed_is_read_from_names_alone(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.11/site-packages"
+    names = ("Foo_Bar-1.2.dist-info", "baz-2.0+cu121.dist-info", "old-1-py3.11.egg-info", "no.pth")
+    for name in names:
+        (site / name).mkdir(parents=True)
+    there = packages.installed(tmp_path / "bin/python")
+    assert there == ("baz==2.0+cu121", "foo-bar==1.2", "old==1")
+
+
+def test_the_local_part_of_a_version_is_no_constraint() -> None:
+    assert packages._public("torch==2.4.0+cu121") == "torch==2.4.0"

@@ -18,20 +18,25 @@ from runner.signals import accept_sigterm, sigterm_held
 
 MOST_RESTARTS = 3
 CRASHED = 3
+LEFT = 128 + signal.SIGTERM
 
 
 def main() -> int:
     """Supervise, or work when told so."""
-    options = AgentOptions.model_validate_json(Path(sys.argv[1]).read_bytes())
-    if len(sys.argv) > 2:
-        from runner.agent.worker import work
+    file = Path(sys.argv[1])
+    if len(sys.argv) == 2:
+        return supervise(file)
+    from runner.agent.worker import work
 
-        return work(options, int(sys.argv[2]), sys.argv[3])
-    return supervise(options)
+    return work(AgentOptions.model_validate_json(file.read_bytes()), int(sys.argv[2]), sys.argv[3])
 
 
-def supervise(options: AgentOptions) -> int:
-    """Run workers until one ends; returns the run's exit status."""
+def supervise(file: Path) -> int:
+    """Run workers, which are told what is in `file`, until one ends; the run's exit status.
+
+    Where another attempt took the run over meanwhile, nothing more is written (LEFT).
+    """
+    options = AgentOptions.model_validate_json(file.read_bytes())
     worker: subprocess.Popen[bytes] | None = None
     leaving = False
 
@@ -48,12 +53,14 @@ def supervise(options: AgentOptions) -> int:
     for attempt in range(first, first + 1 + MOST_RESTARTS):
         with sigterm_held():
             worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "runner.agent", sys.argv[1], str(attempt), reason],
+                [sys.executable, "-P", "-m", "runner.agent", str(file), str(attempt), reason],
                 close_fds=False,  # the lock on the record is held by whoever of the two lives
             )
         if leaving:  # told so before there was a worker
             worker.terminate()
         status = worker.wait()
+        if _attempts(options) > attempt:
+            return LEFT
         if _ended(options, begin):
             return status
         words = f"the agent's process {_words(status)}"
@@ -68,11 +75,13 @@ def _end(options: AgentOptions, words: str, *, leaving: bool) -> int:
     if leaving and options.cancel.exists():
         state, reason, status = "cancelled", f"{options.cancel.read_text()}; {words}", 130
     elif leaving:
-        state, reason, status = "interrupted", words, 143
+        state, reason, status = "interrupted", words, LEFT
     else:
+        # Init containers prepared a sandbox that ends with the agent's container.
+        lost = "is lost" if options.prepared else "is in the sandbox, which ends when it is idle"
         reason = (
             f"{words}, the last of {MOST_RESTARTS + 1} times; logs/agent.log says why. What was "
-            "not collected is in the sandbox, which ends when it has been idle for long enough"
+            f"not collected {lost}"
         )
         state, status = "failed", CRASHED
     record = Record.open(options.record, write=True)

@@ -29,6 +29,10 @@ class AgentOptions(BaseModel):
     release: Path | None = None
     """Made when the sandbox is not needed any more, if somebody looks for it there; else the
     server is told."""
+    prepared: bool = False
+    """Whether cloning and installing are over, as where init containers did them."""
+    where: dict[str, str] = {}
+    """What else the attempt's line says of the place: in a pod `job`, `pod`, `pod_uid`, `node`."""
     reason: str = "started"
     """Why this attempt was begun."""
     plan: RunPlan | None = None

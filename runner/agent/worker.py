@@ -19,10 +19,12 @@ from runner.agent.options import AgentOptions
 from runner.agent.providers import Provider
 from runner.agent.puller import Puller
 from runner.agent.scoring import score
+from runner.agent.story import ToldRecord
 from runner.agent.tools import IMAGES, Toolbox
-from runner.errors import InfrastructureError, RunnerError
+from runner.errors import InfrastructureError, RunnerError, SandboxUnreachable
 from runner.masking import Mask
 from runner.phases import as_record, fold_phases, read_phases
+from runner.plain import open_plain
 from runner.plan import RunPlan, plan_in_force
 from runner.record import Record, read_lines
 from runner.record.times import spent_s
@@ -46,10 +48,11 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
     recorded = plan_in_force(_lines(options))
     plan = options.plan or recorded
     key = os.environ.pop(plan.experiment.agent.llm_secret or "", "")
-    record = Record.open(options.record, write=True, mask=Mask([key]))
+    record = ToldRecord.open(options.record, write=True, mask=Mask([key]))
     changed = {"plan": plan.record()} if plan != recorded else {}
     host, pid = platform.node(), os.getpid()
-    record.say("attempt", attempt=attempt, host=host, pid=pid, reason=reason, **changed)
+    place = {"host": host, "pid": pid, **options.where}
+    record.say("attempt", attempt=attempt, reason=reason, **place, **changed)
     session = Session(Endpoint(options.url, options.token_file.read_text().strip()))
     puller: Puller | None = None
     try:
@@ -71,9 +74,13 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         outcome = loop.run()
     except Stopped as stopped:
         outcome = stopped.outcome
+    except SandboxUnreachable as error:
+        # One that was there and is gone; of one that never came, the error says enough.
+        words = f"{error.message}{_last_words(options) if puller else ''}"
+        outcome = Outcome("failed", words, error.exit_status)
     except RunnerError as error:
         outcome = Outcome("failed", str(error), error.exit_status)
-    return _end(outcome, plan, record, session, puller, options)
+    return _end(outcome, plan, record, session, puller, options, stop)
 
 
 def provider_of(plan: RunPlan, record: Record, key: str) -> Provider:
@@ -137,11 +144,15 @@ def _gone(options: AgentOptions) -> bool:
 
 def _last_words(options: AgentOptions) -> str:
     """What the sandbox's processes printed at their end, with a colon before it."""
+    if options.sandbox_log is None:
+        return ""
     try:
-        log = options.sandbox_log.read_bytes() if options.sandbox_log else b""
+        with open_plain(options.sandbox_log) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - LAST_WORDS, 0))
+            log = file.read(LAST_WORDS)
     except OSError:
         return ""
-    said = log[-LAST_WORDS:].decode("utf-8", "replace").strip()
+    said = log.decode("utf-8", "replace").strip()
     return f": {said}" if said else ""
 
 
@@ -165,7 +176,8 @@ def _connect(
         if _gone(options):
             words = f"the sandbox's process ended before it was ready{_last_words(options)}"
             raise InfrastructureError(words, hint="logs/sandbox.log of the run has it all")
-        if started is None and phases and phases[-1].ended and phases[-1].name == "installing":
+        installed = bool(phases and phases[-1].ended and phases[-1].name == "installing")
+        if started is None and (options.prepared or installed):
             started = time.monotonic()
             record.say("state", state="starting", reason="")
         if started is not None and time.monotonic() > started + plan.start_deadline_s:
@@ -195,6 +207,7 @@ def _end(
     session: Session,
     puller: Puller | None,
     options: AgentOptions,
+    stop: Stop,
 ) -> int:
     """Collect what was made, score it, write the end, and let the sandbox go."""
     troubles = []
@@ -209,7 +222,9 @@ def _end(
         except RunnerError as error:
             troubles.append(f"not everything was collected: {error.message}")
     if plan.score and outcome.state in OWN_ENDS - {"cancelled"} and puller is not None:
-        record.say("score", **score(record, plan.score))
+        before = stop.outcome
+        scored = score(record, plan.score, told_to_leave=lambda: stop.outcome is not before)
+        record.say("score", **scored)
     if outcome.state in OWN_ENDS:
         _let_go(session, options)
     record.say(

@@ -6,9 +6,11 @@ Ends with status 0 when it was told to, or by itself; anything else is a crash.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -62,11 +64,28 @@ async def _serve_and_leave(options: Options) -> None:
     os._exit(status)
 
 
+def run(options: Options) -> None:
+    """Serve until the end, which is the process's too."""
+    os.umask(0o022)
+    _log_to_stderr()
+    asyncio.run(_serve_and_leave(options))
+
+
+def _log_to_stderr() -> None:
+    """What the sandbox does, a line each; what it is asked to run is in the journal alone."""
+    handler = logging.StreamHandler()
+    form = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%SZ")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    logger = logging.getLogger("runner")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def main() -> None:
     """Read the options and serve."""
-    options = Options.model_validate_json(Path(sys.argv[1]).read_bytes())
-    os.umask(0o022)
-    asyncio.run(_serve_and_leave(options))
+    run(Options.model_validate_json(Path(sys.argv[1]).read_bytes()))
 
 
 if __name__ == "__main__":

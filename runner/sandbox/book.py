@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,11 @@ from runner.sandbox.operations import Operation
 RESULTS_HELD = 16 << 20
 """Bytes of outputs of ended operations in memory; those of others are read from the journal."""
 READ_AT_ONCE = 256 << 10
+LOGGED = {"execute": "cell", "shell": "command", "restart": "restart"}
+"""Kinds of operations whose begin and end are in the process's log, as it calls them."""
+LONGEST_REASON = 200
+
+_log = logging.getLogger(__name__)
 
 Outputs = list[dict[str, Any]]
 
@@ -77,6 +84,7 @@ class Book:
         lines = self.journal.replay()
         self.operations = replay.fold(lines, self.notebook)
         self.journal.append("boot", schema=1, versions=replay.versions())
+        _log.info("server started (boot %s)", self.boot)
         for operation in self.operations.values():
             if not operation.final:
                 self.end(operation, "lost", "the sandbox was restarted while this ran")
@@ -148,7 +156,12 @@ class Book:
 
     def note(self, type: str, **fields: Any) -> None:  # noqa: A002
         """A line about no operation."""
-        self.notebook.apply(self.journal.append(type, **fields))
+        line = self.journal.append(type, **fields)
+        self.notebook.apply(line)
+        if type == "kernel":
+            _log.info("kernel %s: %s", line["event"], _short(line["reason"]))
+        elif type == "warning":
+            _log.info("warning: %s", _short(line["text"]))
 
     def warn(self, text: str) -> None:
         """Tell whoever drives this sandbox, and write it down."""
@@ -158,6 +171,8 @@ class Book:
     def start(self, operation: Operation) -> None:
         """It runs now."""
         operation.state, operation.started = "running", now()
+        if operation.kind in LOGGED:
+            _log.info("%s started", _called(operation))
         if operation.kind == "execute":
             self.log(operation, "start")
 
@@ -177,6 +192,8 @@ class Book:
         fields = {"state": state, "reason": reason, "execution_count": count, "exit": exit}
         self.log(operation, "end", **fields)
         operation.state, operation.reason, operation.ended = state, self.mask(reason), now()
+        if operation.kind in LOGGED:
+            _log.info("%s %s", _called(operation), _outcome(operation))
         if operation.started and operation.boot == self.boot:
             self._hold(operation, self._current(operation))
         self._live.pop(operation.id, None)
@@ -199,6 +216,29 @@ class Book:
         self._held += size
         while self._held > RESULTS_HELD:
             self._held -= self._results.popitem(last=False)[1][0]
+
+
+def _called(operation: Operation) -> str:
+    """What an operation is called in the log: its id, and the cell's. Never what is run."""
+    cell = f" {operation.cell}" if operation.cell else ""
+    return f"{LOGGED[operation.kind]}{cell} ({operation.id})"
+
+
+def _outcome(operation: Operation) -> str:
+    """How it ended, and after what time."""
+    words = operation.state
+    if operation.execution_count is not None:
+        words += f" [{operation.execution_count}]"
+    if operation.started and operation.ended:
+        begun, ended = map(datetime.fromisoformat, (operation.started, operation.ended))
+        words += f" after {(ended - begun).total_seconds():.1f} s"
+    return words + (f": {_short(operation.reason)}" if operation.reason else "")
+
+
+def _short(text: str) -> str:
+    """Its first line, or as much of that as a log wants."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
 def _size(output: dict[str, Any]) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from runner.masking import Mask
+from runner.plain import open_plain
 from runner.sandbox import operations as ops
 from runner.sandbox import processes
 from runner.sandbox.book import Book
@@ -17,6 +20,7 @@ from runner.sandbox.edits import edit
 from runner.sandbox.executions import Executions
 from runner.sandbox.operations import Operation
 from runner.sandbox.options import Options
+from runner.sandbox.seen import remembered
 
 
 class Sandbox:
@@ -29,7 +33,8 @@ class Sandbox:
     def __init__(self, options: Options, environ: Mapping[str, str]) -> None:
         self.options = options
         self.run_id, self.name = options.run_id, options.name
-        self.mask = Mask(environ[name] for name in options.secrets if environ.get(name))
+        values = {environ[name] for name in options.secrets if environ.get(name)}
+        self.mask = Mask(remembered(options.seen, values) if options.seen else values)
         self.book = Book(options.journal, self.mask)
         self.boot, self.journal, self.notebook = (
             self.book.boot,
@@ -40,6 +45,8 @@ class Sandbox:
         env = _child_env(options, environ)
         self.executions = Executions(self.book, options, env)
         self.commands = Commands(self.book, options.workspace, env)
+        self.phases = [json.loads(line) for line in _noted(options.phases)]
+        self.environment = json.loads("".join(_noted(options.environment)) or "{}")
         self.full = ""
         """Why no cell may run and no file be uploaded (the disk), or empty."""
         self.touched_at = asyncio.get_running_loop().time()
@@ -178,6 +185,18 @@ class Sandbox:
         else:
             self.book.log(operation, "cell", action="replace", source=made.source)
         return self.book.end(operation, "ok")
+
+
+def _noted(path: Path) -> list[str]:
+    """The lines that were written down before the server started, if that is still what is there.
+
+    Read once, as code of the experiment can put something else in their place.
+    """
+    try:
+        with open_plain(path) as file:
+            return file.read().decode().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _child_env(options: Options, environ: Mapping[str, str]) -> dict[str, str]:

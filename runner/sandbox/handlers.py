@@ -104,7 +104,6 @@ class InfoHandler(Api):
         box = self.sandbox
         kernel = box.executions.kernel
         running = [op.id for op in box.book.operations.values() if op.state == "running"]
-        phases, environment = box.options.phases, box.options.environment
         self.finish_json(
             {
                 "schema": SCHEMA,
@@ -124,14 +123,8 @@ class InfoHandler(Api):
                 "journal": {"lines": box.journal.lines, "failure": box.journal.failure},
                 "warnings": box.book.warnings,
                 "workspace": str(box.options.workspace),
-                "phases": (
-                    [json.loads(line) for line in phases.read_text().splitlines()]
-                    if phases.exists()
-                    else []
-                ),
-                "environment": (
-                    json.loads(environment.read_text()) if environment.exists() else {}
-                ),
+                "phases": box.phases,
+                "environment": box.environment,
                 "versions": versions(),
             }
         )

@@ -32,6 +32,8 @@ class Options(BaseModel):
     env: dict[str, str] = {}
     """What the experiment sets for its own code; the server goes without it."""
     secrets: tuple[str, ...] = ()
+    seen: Path | None = None
+    """Where, in memory, the values are kept that an earlier server of this sandbox had."""
     timeout_s: float
     """Time of the run, counted from the kernel's readiness; what is left of it, when resumed."""
     idle_timeout_s: float

@@ -1,0 +1,7 @@
+"""What runs in the containers of a run's pod: `python -P -m runner.pod COMMAND`.
+
+Init containers: `record` brings the record's inputs into the workspace, `clone` the
+repositories, `install` the packages. `sandbox` is the sidecar with the GPU, `agent`
+the main container. The others are run in a container by a client: `send`, `receive`,
+`cancel`, `close`, `remove`, and `hold`, which keeps a pod for them. `retain` is the chart's.
+"""

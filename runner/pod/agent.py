@@ -1,0 +1,143 @@
+"""`runner.pod agent`: the main container of a run's pod; its exit status is the run's.
+
+This process is the agent's supervisor. Around it: the record's lock, the copy to S3 where
+records are kept there, the log, and the last words for the kubelet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.agent.__main__ import supervise
+from runner.agent.options import AgentOptions
+from runner.errors import InfrastructureError, RunnerError
+from runner.plain import open_plain
+from runner.plan import RunPlan
+from runner.pod import attempts, cancel, layout, send, step, termination
+from runner.pod.tee import Tee
+from runner.pod.uploading import uploading
+from runner.record import Record, read_lines
+
+OPTIONS = layout.TMP / "agent.json"
+RELEASE = layout.TMP / "release"
+LOCK_S = 60.0
+"""How long the agent of an earlier pod, on a node that was lost, may still hold the record."""
+SENDERS_S = 2.0
+"""How long those who follow have to take the last lines; the container's end is theirs."""
+LOG_BYTES = 64 << 20
+"""Of each log of the sandbox's that are kept: it may write what it likes there."""
+LOGS = (layout.SANDBOX_LOG, layout.INSTALL_LOG)
+
+
+def main(arguments: list[str]) -> int:  # noqa: ARG001
+    """Drive the run to its end, and leave the record complete; the run's exit status.
+
+    143, never 0, for a pod that was told to leave before the run ended: else its Job
+    would count as complete.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    status, trouble = InfrastructureError.exit_status, ""
+    try:
+        with uploading(layout.RECORD), contextlib.ExitStack() as held:
+            status, trouble = _logged(layout.RECORD, held)
+    except RunnerError as error:
+        step.say(str(error))
+        trouble = error.message
+        status = status or error.exit_status
+    termination.write(termination.message(layout.RECORD, status, trouble))
+    send.wait_for_senders(SENDERS_S)
+    return status
+
+
+def _logged(record: Path, held: contextlib.ExitStack) -> tuple[int, str]:
+    """Drive the run, with a log of it in the record; its exit status, and what went wrong here.
+
+    The record's lock is let go by `held`, when the logs are whole as well: whoever follows
+    takes a free lock for the end of all that is written.
+    """
+    with Tee(record / "logs" / "agent.log") as tee:
+        tee.start()
+        try:
+            return drive(record, held), ""
+        except RunnerError as error:
+            step.say(str(error))
+            return error.exit_status, error.message
+        except Exception as error:
+            traceback.print_exception(error)
+            return InfrastructureError.exit_status, f"{type(error).__name__}: {error}"
+        finally:
+            _keep_logs(record)
+
+
+def drive(record: Path, held: contextlib.ExitStack) -> int:
+    """Supervise the run, unless it is over already or must not go on."""
+    plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
+    held.callback(os.close, Record.open(record).take_lock(LOCK_S))
+    cancel.expect(layout.CANCEL, cancel.PID)
+    where = place(os.environ)
+    lines = (line for line, _ in read_lines(record / "transcript.jsonl"))
+    begin = attempts.begin(
+        lines,
+        where.get("job", ""),
+        where.get("pod_uid", ""),
+        _reason(layout.CONFIG / "agent.json"),
+        on_disruption=plan.experiment.sandbox.on_disruption,
+    )
+    if begin.over is not None:
+        step.say("the run is over: an earlier pod ended it, and was gone before that was seen")
+        return begin.over
+    if begin.refusal:
+        return _refuse(record, begin.refusal)
+    options = AgentOptions(
+        record=record,
+        url=f"http://127.0.0.1:{layout.PORT}",
+        token_file=layout.TOKEN,
+        cancel=layout.CANCEL,
+        phases=layout.PHASES,
+        sandbox_log=layout.SANDBOX_LOG,
+        release=RELEASE,
+        prepared=True,
+        where=where,
+        reason=begin.reason,
+        plan=plan,
+    )
+    OPTIONS.write_text(options.model_dump_json())
+    return supervise(OPTIONS)
+
+
+def place(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where this agent runs, as the attempt's line has it, from the downward API's variables."""
+    names = {"pod": "POD_NAME", "pod_uid": "POD_UID", "node": "NODE_NAME"}
+    found = {key: environ[name] for key, name in names.items() if environ.get(name)}
+    # A Job's pods are called after it, with five characters more.
+    job = environ.get("RUNNER_JOB") or found.get("pod", "").rpartition("-")[0]
+    return {"job": job, **found} if job else found
+
+
+def _reason(told: Path) -> str:
+    """Why this Job was made, as its client says in the ConfigMap."""
+    return str(json.loads(told.read_text())["reason"]) if told.exists() else "started"
+
+
+def _refuse(path: Path, words: str) -> int:
+    step.say(words)
+    record = Record.open(path, write=True)
+    status = InfrastructureError.exit_status
+    mark = record.journal_mark()
+    record.say("end", state="failed", reason=words, bound=None, exit_status=status, journal=mark)
+    record.close()
+    return status
+
+
+def _keep_logs(record: Path) -> None:
+    """What the sandbox and uv printed, into the record: testimony, as the sandbox wrote it."""
+    for log in LOGS:
+        kept = record / "logs" / log.name
+        with contextlib.suppress(OSError), open_plain(log) as said, kept.open("ab") as file:
+            file.write(said.read(LOG_BYTES))

@@ -1,0 +1,43 @@
+"""Where things are in a pod's containers: the manifests mount them, the commands use them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PORT = 8888
+"""Of the sandbox server, on the pod's loopback interface."""
+
+WORKSPACE = Path("/workspace")
+"""emptyDir `workspace`: in all containers but the agent's."""
+STATE = Path("/sandbox")
+"""emptyDir `state`: the sandbox server's journal, phases, logs; read-only for the agent."""
+VENV = Path("/venv")
+"""emptyDir `venv`: what `install` made, where there was something to install."""
+CONFIG = Path("/etc/runner")
+"""ConfigMap of the Job: `plan.json`, and `record.tar.gz` where the record travels in it."""
+PLAN = CONFIG / "plan.json"
+TRAVELLING = CONFIG / "record.tar.gz"
+TOKEN = Path("/run/secrets/runner/token")
+"""Key `token` of the Job's Secret: for the sandbox and the agent."""
+SEEN = Path("/dev/shm/.runner-secrets")  # noqa: S108 - the pod's own volume in memory
+"""Values of secrets that the sandbox had before it was started again: masked as well."""
+GIT = Path("/run/secrets/git")
+"""The git Secret's keys: in `clone` only."""
+RECORD = Path("/record")
+"""The record store's directory of this run (PVC) or an emptyDir (S3): `record` and `agent` only."""
+CACHE = Path("/cache")
+"""The shared cache claim: written by init containers, read-only in the sandbox."""
+CA_BUNDLE = Path("/etc/runner-ca/ca.crt")
+"""ConfigMap with the lab's CAs, in all containers."""
+TMP = Path("/tmp")  # noqa: S108 - an emptyDir of each container's own
+"""emptyDir, one for each container; the root file system is read-only but in the sandbox."""
+CANCEL = TMP / "cancel"
+"""In the agent's container: there when a SIGTERM means that the run was cancelled."""
+TERMINATION = Path("/dev/termination-log")
+"""A line of JSON at the end: `state`, `reason`, `exit_status`, and the heads of the chains."""
+
+PHASES = STATE / "phases.jsonl"
+ENVIRONMENT = STATE / "environment.json"
+SANDBOX_LOG = STATE / "sandbox.log"
+INSTALL_LOG = STATE / "install.log"
+"""What Options calls `phases` and `environment`, and what the sandbox and uv printed."""
