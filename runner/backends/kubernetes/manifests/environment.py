@@ -1,0 +1,141 @@
+"""Environment variables of a run's containers. Secrets by name: each in the one that needs it.
+
+What the experiment sets (`sandbox.env`) is not here: it is in the plan, and the sandbox
+server gives it to the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from runner.backends.kubernetes.manifests.amounts import Amounts
+from runner.cluster import S3, Cluster, Network
+from runner.config.quantities import amount
+from runner.plan import RunPlan
+from runner.pod import layout
+
+READ_ONLY = ("record", "clone", "install", "agent")
+"""Containers whose root file system is read-only: all but the sandbox."""
+
+_HERE = ("localhost", "127.0.0.1", "::1")
+_CA_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "AWS_CA_BUNDLE",
+)
+_FIELDS = {
+    "POD_NAME": "metadata.name",
+    "POD_NAMESPACE": "metadata.namespace",
+    "POD_UID": "metadata.uid",
+    "NODE_NAME": "spec.nodeName",
+    "RUNNER_JOB": "metadata.labels['batch.kubernetes.io/job-name']",
+}
+
+Entry = dict[str, Any]
+
+
+def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts) -> list[Entry]:
+    """The variables of one container, each once; a secret that has the name of ours wins."""
+    plain = _network(cluster.network)
+    if container in READ_ONLY:
+        plain |= {"HOME": str(layout.TMP), "PYTHONUNBUFFERED": "1"}
+    if container in ("clone", "install"):
+        plain |= cluster.pods.env
+    if container == "install" and cluster.cache_claim:
+        plain |= {"UV_CACHE_DIR": str(layout.CACHE / "uv")}
+    if container == "sandbox":
+        plain |= _caches() | _bounds(given)
+    plain |= _nvidia(container, plan)
+    entries = {name: {"name": name, "value": literal(value)} for name, value in plain.items()}
+    if container in ("record", "agent"):
+        entries |= _store(cluster, plan)
+    if container == "agent":
+        entries |= {name: _field(name, path) for name, path in _FIELDS.items()}
+    entries |= {name: _secret(name, cluster) for name in secrets_of(container, plan)}
+    return list(entries.values())
+
+
+def secrets_of(container: str, plan: RunPlan) -> tuple[str, ...]:
+    """Names of the secrets that a container has as variables."""
+    own = plan.experiment
+    if container == "sandbox":
+        return own.sandbox.secrets
+    return (own.agent.llm_secret,) if container == "agent" and own.agent.llm_secret else ()
+
+
+def literal(text: str) -> str:
+    """`text` so that Kubernetes leaves it as it is: it expands `$(NAME)`, and makes `$$` a `$`."""
+    return text.replace("$", "$$")
+
+
+def _network(network: Network) -> dict[str, str]:
+    """Proxies in both spellings, as programs differ; the way to the sandbox goes past them."""
+    proxies = {"HTTP_PROXY": network.http_proxy, "HTTPS_PROXY": network.https_proxy}
+    given = {name: value for name, value in proxies.items() if value}
+    if given:
+        others = [host.strip() for host in (network.no_proxy or "").split(",") if host.strip()]
+        given["NO_PROXY"] = ",".join(dict.fromkeys([*others, *_HERE]))
+    lower = {name.lower(): value for name, value in given.items()}
+    certificates = dict.fromkeys(_CA_VARIABLES, str(layout.CA_BUNDLE)) if network.ca_bundle else {}
+    return given | lower | certificates
+
+
+def _caches() -> dict[str, str]:
+    """What code downloads counts as workspace; the shared cache cannot be written by it."""
+    cache = layout.WORKSPACE / ".cache"
+    return {"XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface")}
+
+
+def _bounds(given: Amounts) -> dict[str, str]:
+    """What the server cannot see from inside; the memory's limit it can."""
+    return {"RUNNER_DISK_BYTES": str(math.ceil(amount(given.disk)))}
+
+
+def _nvidia(container: str, plan: RunPlan) -> dict[str, str]:
+    """CUDA images ask for all GPUs of the node: `void` where there is to be none.
+
+    With a GPU the device plugin names it, so the variable must not be set then.
+    """
+    if container == "sandbox" and plan.experiment.sandbox.gpu:
+        return {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    return {"NVIDIA_VISIBLE_DEVICES": "void"}
+
+
+def _store(cluster: Cluster, plan: RunPlan) -> dict[str, Entry]:
+    """How a record in S3 is reached; one on a claim is mounted."""
+    s3 = cluster.records.s3
+    if s3 is None:
+        return {}
+    plain = {
+        "RUNNER_RECORD_URL": f"{s3.url.rstrip('/')}/{plan.run_id}",
+        **({"AWS_ENDPOINT_URL": s3.endpoint_url} if s3.endpoint_url else {}),
+        **({"AWS_DEFAULT_REGION": s3.region} if s3.region else {}),
+    }
+    entries: dict[str, Entry] = {
+        name: {"name": name, "value": literal(value)} for name, value in plain.items()
+    }
+    return entries | _keys(s3)
+
+
+def _keys(s3: S3) -> dict[str, Entry]:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return {name: _from_secret(name, s3.secret, name) for name in names}
+
+
+def _secret(name: str, cluster: Cluster) -> Entry:
+    where = cluster.secrets.where(name)
+    return _from_secret(name, where.secret, where.key)
+
+
+def _from_secret(name: str, secret: str, key: str) -> Entry:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _field(name: str, path: str) -> Entry:
+    field: Mapping[str, str] = {"fieldPath": path}
+    return {"name": name, "valueFrom": {"fieldRef": field}}
