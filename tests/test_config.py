@@ -308,6 +308,18 @@ def test_names_that_are_refused(name: str, offer: str) -> None:
         ({"repos": [{"url": "a/b", "dockerfile": "D"}]}, "sandbox.repos[0]", "`dockerfile`"),
         ({"repos": ["a/b", "c/b"]}, "sandbox", "'b' in repos and 'b' in repos"),
         ({"repos": ["a/outputs"]}, "sandbox", "outputs/"),
+        ({"repos": ["a/b"], "local_files": [["prompts.csv", "b/x"]]}, "sandbox", "of its own"),
+        ({"repos": ["a/b"], "local_dirs": [["data", "b/x/y"]]}, "sandbox", "of its own"),
+        (
+            {"repos": ["a/b"], "volumes": [{"name": "v", "path": "b/models"}]},
+            "sandbox",
+            "'b/models' in volumes and 'b' in repos",
+        ),
+        (
+            {"local_files": [["prompts.csv", "a"], ["prompts.csv", "a/b"]]},
+            "sandbox",
+            "'a/b' in local_files and 'a' in local_files",
+        ),
         ({"repos": "a/b"}, "sandbox.repos", "a list"),
         ({"python_packages": ["--index-url=x"]}, "sandbox.python_packages[0]", "option"),
         ({"python_packages": ["../x"]}, "sandbox.python_packages[0]", "package name"),

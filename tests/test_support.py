@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runner.config import Experiment, Gpu, HostVolume, Machine, gpus_for, parse, refusals
-from runner.config.support import LOCAL
+from runner.config.support import TABLES
 from runner.settings import GPU_CLASSES
 
 GIB = 1024**3
@@ -42,18 +42,27 @@ def experiment(**sandbox: Any) -> Experiment:
     return parse({"name": "x", "task": "Do it.", "sandbox": sandbox}, folder=None)
 
 
-def test_every_field_has_a_row() -> None:
+@pytest.mark.parametrize("backend", TABLES)
+def test_every_field_has_a_row(backend: str) -> None:
     keys = set()
     for name, field in Experiment.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)
         keys |= {f"{name}.{key}" for key in inner} if inner else {name}
-    assert set(LOCAL) == keys
+    assert set(TABLES[backend]) == keys
+
+
+@pytest.mark.parametrize("backend", TABLES)
+def test_what_is_refused_says_so_in_its_row(backend: str) -> None:
+    for key, row in TABLES[backend].items():
+        assert row.effect, key
+        assert not row.effect.startswith("refused") or row.check, key
 
 
 def test_defaults_are_never_refused() -> None:
     assert refusals(experiment(), "local", BARE) == []
     spelt_out = experiment(gpu=[], debug=False, models=[], encrypted_ports=[], gpu_count=1)
     assert refusals(spelt_out, "local", BARE) == []
+    assert refusals(spelt_out, "kubernetes") == []
 
 
 @pytest.mark.parametrize(
@@ -117,6 +126,39 @@ def test_what_local_refuses(sandbox: dict[str, Any], key: str, words: str) -> No
     assert words in str(error)
 
 
+@pytest.mark.parametrize(
+    ("sandbox", "words"),
+    [
+        ({"docker_in_docker": True}, "privileged"),
+        ({"debug": True}, "runner shell"),
+        ({"encrypted_ports": [8080]}, "runner open"),
+        ({"models": ["a/b"]}, "sandbox.volumes"),
+        ({"jupyter_port": 8888}, "no such key on `kubernetes`: a pod has its ports to itself"),
+    ],
+)
+def test_what_no_cluster_can_do(sandbox: dict[str, Any], words: str) -> None:
+    (error,) = refusals(experiment(**sandbox), "kubernetes", file="e.toml")
+    (key,) = sandbox
+    assert error.key == f"sandbox.{key}"
+    assert error.hint
+    assert words in str(error)
+
+
+def test_what_only_a_cluster_knows_is_not_refused_without_it() -> None:
+    asked = experiment(
+        image="torch",
+        gpu=["B200"],
+        python_version="3.13",
+        system_packages=["jq"],
+        cpu="500m",
+        volumes=[{"name": "x", "path": "/data", "read_only": True}],
+        queue="team",
+        priority="low",
+        on_disruption="resume",
+    )
+    assert refusals(asked, "kubernetes") == []
+
+
 def test_cpu_needs_linux() -> None:
     mac = Machine(os_name="Darwin", cores=8, memory_bytes=GIB)
     (error,) = refusals(experiment(cpu=2), "local", mac)
@@ -133,7 +175,7 @@ def test_all_refusals_are_told() -> None:
     assert keys == ["sandbox.image", "sandbox.gpu", "sandbox.queue"]
 
 
-@pytest.mark.parametrize("backend", ["docker", "kubernetes", "modal"])
+@pytest.mark.parametrize("backend", ["docker", "modal"])
 def test_other_backends_are_refused_by_name(backend: str) -> None:
     (error,) = refusals(experiment(image="x"), backend, RICH)
     assert error.key == "backend"
@@ -169,5 +211,5 @@ def test_the_docs_pages_are_current() -> None:
     docs = Path(__file__).parent.parent / "docs"
     assert (docs / "fields.md").read_text("utf-8") == docs_tables.fields_page()
     assert (docs / "settings.md").read_text("utf-8") == docs_tables.settings_page()
-    for key in LOCAL:
+    for key in TABLES["local"]:
         assert f"| `{key.split('.')[-1]}` |" in docs_tables.fields_page()

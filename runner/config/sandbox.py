@@ -123,7 +123,8 @@ class SandboxConfig(Table):
         default=(), description="The same; kept apart for scripts written for Seer."
     )
     python_version: Annotated[str, AfterValidator(_python_version)] | None = Field(
-        default=None, description="Python of the kernel; that of the runner if left out."
+        default=None,
+        description="Python of the kernel; that of the runner, or of the image, if left out.",
     )
     env: Annotated[dict[str, str], AfterValidator(_env)] = Field(
         default={},
@@ -211,7 +212,10 @@ def _check_places(sandbox: SandboxConfig) -> None:
         if path.split("/")[0] == "outputs":
             raise refuse("a place other than outputs/, which is the agent's", found=f"it in {key}")
         for other_key, other in places[:i]:
-            if path == other or (other_key == "volumes" and path.startswith(f"{other}/")):
+            # What is copied may lie in a directory that is copied; a clone is the repo's alone.
+            around = (key, other_key)[path.startswith(f"{other}/")]
+            nested = path.startswith(f"{other}/") or other.startswith(f"{path}/")
+            if path == other or (nested and around != "local_dirs"):
                 raise refuse(
                     "a place of its own in the workspace for each repo, volume, file and directory",
                     found=f"{path!r} in {key} and {other!r} in {other_key}",

@@ -1,56 +1,39 @@
 """What each backend does with each field. Pure: the facts about the machine are handed in.
 
-`LOCAL` has one row for every field of an experiment: what takes effect how, and, where a
-field can be refused, the check that says why and what to do instead. The documentation's
-table is made from the same rows.
+A backend's table has one row for every field of an experiment: what takes effect how, and,
+where a field can be refused, the check that says why and what to do instead. The
+documentation's table is made from the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.config.experiment import Experiment
 from runner.config.files import WORKSPACE
 from runner.config.machine import Machine, gpus_for
+from runner.config.on_kubernetes import KUBERNETES
+from runner.config.rows import NOWHERE, Refusal, Row, needs
 from runner.errors import ConfigError
 
 BACKENDS = ("local", "docker", "kubernetes")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a field cannot have its value here, and what to do instead."""
-
-    key: str
-    expected: str
-    found: str
-    hint: str
-
-
-Check = Callable[[Any, Experiment, Machine], Iterator[Refusal]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What `local` does with a field, and the check for when it cannot."""
-
-    effect: str
-    check: Check | None = None
+ELSEWHERE = Machine(os_name="", cores=0, memory_bytes=0)
+"""No machine that is known."""
 
 
 def refusals(
-    experiment: Experiment, backend: str, machine: Machine, *, file: str = "experiment"
+    experiment: Experiment, backend: str, machine: Machine = ELSEWHERE, *, file: str = "experiment"
 ) -> list[ConfigError]:
-    """Everything in the experiment that this backend cannot do on this machine.
+    """Everything in the experiment that this backend cannot do.
 
-    A field at its default is never refused.
+    `machine` is this one, where the run is to be on it. A field at its default is never
+    refused.
     """
-    if backend != "local":
+    if backend not in TABLES:
         return [_other_backend(backend)]
     errors = []
-    for key, row in LOCAL.items():
+    for key, row in TABLES[backend].items():
         table_name, _, name = key.rpartition(".")
         table = getattr(experiment, table_name) if table_name else experiment
         value = getattr(table, name)
@@ -70,9 +53,10 @@ def _other_backend(backend: str) -> ConfigError:
     return ConfigError(
         file="settings",
         key="backend",
-        expected='"local"',
+        expected='"local" or "kubernetes"',
         found=known if backend in BACKENDS else repr(backend),
-        hint="`local` runs on this machine; docker and kubernetes come with a later version.",
+        hint="`local` runs on this machine, `kubernetes` on a cluster; docker comes with a later "
+        "version.",
     )
 
 
@@ -95,7 +79,7 @@ def _image(value: str, _: Experiment, __: Machine) -> Iterator[Refusal]:
         "no image on `local`, which runs no containers",
         repr(value),
         "Remove it, and name what it has in python_packages and system_packages; "
-        "the docker and kubernetes backends will run images.",
+        "the kubernetes backend runs images.",
     )
 
 
@@ -173,27 +157,8 @@ def _volumes(value: tuple[Any, ...], _: Experiment, machine: Machine) -> Iterato
             )
 
 
-def _needs(backend: str, instead: str) -> Check:
-    """The check of a field that only another backend can honour."""
-
-    def check(value: Any, _: Experiment, __: Machine) -> Iterator[Refusal]:
-        found = str(value).lower() if isinstance(value, bool) else repr(value)
-        yield Refusal("", f"no such key on `local`: it needs {backend}", found, instead)
-
-    return check
-
-
-def _never(why: str, instead: str) -> Check:
-    """The check of a field that no backend honours."""
-
-    def check(_: Any, __: Experiment, ___: Machine) -> Iterator[Refusal]:
-        yield Refusal("", f"no such key in this version: {why}", "", instead)
-
-    return check
-
-
-_QUEUEING = _needs("the kubernetes backend", "Remove it: a run on `local` starts at once.")
-_DISRUPTION = _needs(
+_QUEUEING = needs("the kubernetes backend", "Remove it: a run on `local` starts at once.")
+_DISRUPTION = needs(
     "the kubernetes backend", "Remove it: on `local` nothing evicts a run; `resume` takes it up."
 )
 
@@ -225,35 +190,8 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.queue": Row("refused: needs kubernetes", _QUEUEING),
     "sandbox.priority": Row("refused: needs kubernetes", _QUEUEING),
     "sandbox.on_disruption": Row("refused: needs kubernetes", _DISRUPTION),
-    "sandbox.docker_in_docker": Row(
-        "refused",
-        _never(
-            "it needs a privileged container",
-            "Run what the containers hold as processes, from python_packages and repos.",
-        ),
-    ),
-    "sandbox.debug": Row(
-        "refused",
-        _never(
-            "no editor is served from a sandbox",
-            "`runner open` shows the live notebook, `runner shell` gives a shell in the sandbox.",
-        ),
-    ),
-    "sandbox.encrypted_ports": Row(
-        "refused",
-        _never(
-            "nothing of a sandbox is published",
-            "Use the service from a cell; `runner open` tunnels to the live notebook.",
-        ),
-    ),
     "sandbox.jupyter_port": Row("the port of the sandbox server on the loopback interface"),
-    "sandbox.models": Row(
-        "refused",
-        _never(
-            "models are not preloaded yet",
-            "Mount the weights as one of sandbox.volumes, or load the model in a cell.",
-        ),
-    ),
+    **NOWHERE,
     "workspace.libraries": Row("copied in, importable in the notebook"),
     "agent.provider": Row("who carries the experiment out"),
     "agent.model": Row("sent to the provider"),
@@ -264,3 +202,6 @@ LOCAL: Mapping[str, Row] = {
     "agent.llm_secret": Row("taken from your environment or a .env file; given to the agent only"),
     "agent.script": Row("the steps of the `scripted` provider"),
 }
+
+TABLES: Mapping[str, Mapping[str, Row]] = {"local": LOCAL, "kubernetes": KUBERNETES}
+"""By backend."""
