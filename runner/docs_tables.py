@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -11,15 +12,17 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from runner import cluster
 from runner.config.experiment import Experiment
 from runner.config.files import Copied
 from runner.config.parts import ModelConfig, RepoConfig, VolumeConfig
 from runner.config.quantities import Cpu, Size
-from runner.config.support import LOCAL
+from runner.config.support import TABLES
 from runner.prices import Price
-from runner.settings import Deadlines, Image, Settings
+from runner.settings import Build, Deadlines, Kubernetes, Settings
 
-_DURATIONS = ("timeout", "idle_timeout", "prepare", "start")
+_DURATIONS = ("timeout", "idle_timeout", "prepare", "start", "job_ttl")
+_QUANTITIES = (*get_args(Cpu)[1:], *get_args(Size)[1:])
 _KINDS = {**dict.fromkeys(_DURATIONS, "duration"), "gpu": "text or list of text"}
 
 _FIELDS = """# Fields of an experiment
@@ -27,9 +30,10 @@ _FIELDS = """# Fields of an experiment
 Made from the code by `python -m runner.docs_tables`.
 
 An experiment is a TOML file. A key that is not here is refused with the nearest one that is.
-A field takes effect as the last column says, or the run is refused with the reason; a field
-that is left out is never refused. A *duration* is a number of seconds or text such as `"90m"`,
-`"2h"` or `"1h30m"`; a *quantity* is written as Kubernetes writes it: `"16Gi"`, `"500m"`.
+A field takes effect as the last columns say, by the backend that the run is on, or the run is
+refused with the reason; a field that is left out is never refused. A *duration* is a number of
+seconds or text such as `"90m"`, `"2h"` or `"1h30m"`; a *quantity* is written as Kubernetes
+writes it: `"16Gi"`, `"500m"`.
 Paths are relative to the file; in the sandbox they are relative to `/workspace`.
 """
 
@@ -44,19 +48,27 @@ directory, else `settings.toml` in the user's configuration directory. An unknow
 file is refused with the nearest one that is known.
 """
 
+_CLUSTER = """# What a cluster offers
+
+The chart writes it from its values into the ConfigMap `runner-settings`, and every client reads
+it from there, so that a researcher sets nothing of it. What an admin sets is in the chart's own
+values.yaml; here is what comes of it, as `kubectl get configmap runner-settings -o yaml` shows it.
+"""
+
 
 def fields_page() -> str:
     """The page about every field of an experiment."""
-    header = ("Key", "Type", "Default", "What it is", "On `local`")
+    header = ("Key", "Type", "Default", "What it is", *(f"On `{name}`" for name in TABLES))
     parts = [_FIELDS]
     tables = {"Top level": "", "[sandbox]": "sandbox", "[workspace]": "workspace"}
     for title, table in {**tables, "[agent]": "agent"}.items():
         model = Experiment.model_fields[table].annotation if table else Experiment
         rows: list[tuple[str, ...]] = []
         for name, field in _fields(model):
-            row = LOCAL.get(f"{table}.{name}" if table else name)
-            if row:
-                rows.append((*_cells(name, field), row.effect))
+            key = f"{table}.{name}" if table else name
+            if key in TABLES["local"]:
+                effects = (on[key].effect for on in TABLES.values())
+                rows.append((*_cells(name, field), *effects))
         parts.append(_section(title, header, rows))
     for title, model in (
         ("An entry of sandbox.repos", RepoConfig),
@@ -74,11 +86,30 @@ def settings_page() -> str:
     parts = [_SETTINGS]
     for title, model in (
         ("Keys", Settings),
+        ("[kubernetes]", Kubernetes),
+        ("[build]", Build),
         ("[deadlines]", Deadlines),
         ("An entry of prices", Price),
-        ("An entry of images", Image),
     ):
         parts.append(_section(title, header, [_cells(n, f) for n, f in _fields(model)]))
+    parts.append(_CLUSTER)
+    for title, table in (
+        ("settings.json", cluster.Cluster),
+        ("images", cluster.Images),
+        ("An entry of images.catalogue", cluster.Image),
+        ("An entry of gpuClasses", cluster.GpuClass),
+        ("An entry of tolerations", cluster.Toleration),
+        ("secrets", cluster.Secrets),
+        ("An entry of secrets.named", cluster.SecretKey),
+        ("records", cluster.Records),
+        ("records.s3", cluster.S3),
+        ("An entry of volumes", cluster.Claim),
+        ("network", cluster.Network),
+        ("resources", cluster.Resources),
+        ("queue", cluster.Queue),
+        ("pods", cluster.Pods),
+    ):
+        parts.append(_section(title, header, [_cells(n, f) for n, f in _fields(table)]))
     return "\n".join(parts)
 
 
@@ -95,8 +126,10 @@ def _section(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -
 
 def _cells(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
     kind = _KINDS.get(name) if field.annotation is not bool else None
+    if any(mark in field.metadata for mark in _QUANTITIES):
+        kind = "quantity"
     kind = kind or _type(field.annotation)
-    return f"`{name}`", kind, _default(name, field), field.description or ""
+    return f"`{field.alias or name}`", kind, _default(name, field), field.description or ""
 
 
 def _default(name: str, field: FieldInfo) -> str:
@@ -109,11 +142,19 @@ def _default(name: str, field: FieldInfo) -> str:
         return ", ".join(f"`{key}`" for key in value)
     if isinstance(value, BaseModel):
         return "as below"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{_yaml(item)}`" for item in value)
     if name in _DURATIONS:
         return f'`"{value / 3600:g}h"`' if value >= 3600 else f'`"{value / 60:g}m"`'
     if isinstance(value, Enum | str):
         return f'`"{value}"`'
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _yaml(item: Any) -> str:
+    """A table of a default, as a line of YAML."""
+    given = item.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(given).replace('"', "")
 
 
 def _type(annotation: Any) -> str:
@@ -122,10 +163,10 @@ def _type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(arg) for arg in inner if arg is not types.NoneType)
     if origin is Literal:
-        return " or ".join(f'`"{arg}"`' for arg in inner)
+        return " or ".join(f"`{json.dumps(arg)}`" for arg in inner)
     if origin is tuple:
         return f"list of {_type(inner[0])}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"table of {_type(inner[1])}"
     if hasattr(annotation, "__metadata__"):
         return "quantity" if annotation in (Cpu, Size) else _type(inner[0])

@@ -35,6 +35,17 @@ class InputFile(Table):
     mode: int
 
 
+class PlannedImages(Table):
+    """The images of a run in containers, by digest."""
+
+    sandbox: str
+    agent: str
+    python: str = Field(description="Path of the kernel's Python in the sandbox's image.")
+    packages: tuple[str, ...] = Field(
+        default=(), description="Those of the plan's packages that it has."
+    )
+
+
 class RunPlan(Table):
     """Everything a run needs to be started, or repeated; names of secrets, never values.
 
@@ -55,6 +66,7 @@ class RunPlan(Table):
     score: str | None = Field(default=None, description="SHA-256 of the score script.")
     script: str | None = Field(default=None, description="SHA-256 of the scripted agent's steps.")
     gpus: tuple[str, ...] = Field(default=(), description="UUIDs of the GPUs of this machine.")
+    images: PlannedImages | None = Field(default=None, description="Where it runs in containers.")
     price: Price | None = None
     gpu_hour_usd: float | None = None
     prepare_deadline_s: float
@@ -67,6 +79,12 @@ class RunPlan(Table):
     def secrets(self) -> tuple[str, ...]:
         """Names of every secret that the run needs."""
         return self.experiment.secrets if self.agent else self.experiment.sandbox.secrets
+
+    @property
+    def to_install(self) -> tuple[str, ...]:
+        """The pins that the sandbox's image does not have."""
+        there = self.images.packages if self.images else ()
+        return tuple(pin for pin in self.packages if pin not in there)
 
     def record(self) -> dict[str, Any]:
         """As it stands in the transcript."""
@@ -98,7 +116,9 @@ def make_plan(
     inputs: Sequence[InputFile],
     score: str | None,
     script: str | None,
-    gpus: Sequence[str],
+    gpus: Sequence[str] = (),
+    images: PlannedImages | None = None,
+    gpu_hour_usd: float | None = None,
     agent: bool = True,
 ) -> RunPlan:
     """The plan out of the experiment, the settings, and what was looked up.
@@ -123,8 +143,9 @@ def make_plan(
         score=score,
         script=script,
         gpus=tuple(gpus),
+        images=images,
         price=settings.price(experiment.agent.model) if experiment.agent.model else None,
-        gpu_hour_usd=settings.gpu_hour_usd,
+        gpu_hour_usd=gpu_hour_usd,
         prepare_deadline_s=settings.deadlines.prepare,
         start_deadline_s=settings.deadlines.start,
         agent=agent,

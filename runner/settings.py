@@ -51,21 +51,38 @@ GPU_CLASSES: Mapping[str, tuple[str, ...]] = {
 """Products of each GPU class, as GPU feature discovery labels nodes (`nvidia.com/gpu.product`)."""
 
 
-class Image(Table):
-    """A prebuilt image of the catalogue."""
-
-    name: str = Field(min_length=1, description="What experiments call it.")
-    image: str = Field(min_length=1, description="Reference, best by digest.")
-    packages: tuple[str, ...] = Field(default=(), description="Python packages that it has.")
-    gpu: bool = Field(default=False, description="Whether it has CUDA.")
-
-
 class Deadlines(Table):
     """How long each phase before the kernel's readiness may take."""
 
     prepare: Duration = Field(default=1800.0, description="Cloning repos and installing packages.")
     start: Duration = Field(
         default=120.0, description="From the sandbox's start to a ready kernel."
+    )
+
+
+class Build(Table):
+    """How images are built."""
+
+    base: str = Field(
+        default="debian:bookworm-slim",
+        min_length=1,
+        description="The image that images are built on: Debian, or a lab's own made from it.",
+    )
+    ca_bundle: Path | None = Field(
+        default=None,
+        description="CAs that the build's downloads are checked against, behind a private CA; "
+        "`SSL_CERT_FILE` of the environment if left out.",
+    )
+
+
+class Kubernetes(Table):
+    """Which cluster, and where in it."""
+
+    context: str | None = Field(
+        default=None, description="Context of the kubeconfig; the current one if left out."
+    )
+    namespace: str | None = Field(
+        default=None, description="The team's namespace; that of the context if left out."
     )
 
 
@@ -113,7 +130,7 @@ class Settings(BaseSettings):
     )
 
     backend: Literal["local", "docker", "kubernetes"] = Field(
-        default="local", description="Where sandboxes run; this version has `local`."
+        default="local", description="Where sandboxes run: `local` or `kubernetes`."
     )
     runs: Annotated[str, AfterValidator(_runs)] = Field(
         default="runs", description="Directory of the records, relative to the working directory."
@@ -133,13 +150,14 @@ class Settings(BaseSettings):
     )
     gpu_classes: Annotated[dict[str, tuple[str, ...]], _over(GPU_CLASSES)] = Field(
         default=dict(GPU_CLASSES),
-        description="GPU products of each class, as node labels spell them. What is given joins "
-        "the defaults.",
+        description="GPU products of each class on this machine, as node labels spell them. What "
+        "is given joins the defaults. Those of a cluster are in its chart's values.",
     )
-    images: tuple[Image, ...] = Field(
-        default=(),
-        description="Catalogue of prebuilt images, for the docker and kubernetes backends: "
-        "`name`, `image`, `packages`, `gpu`.",
+    build: Build = Field(
+        default=Build(), description="`base` and `ca_bundle` of `runner images build`."
+    )
+    kubernetes: Kubernetes = Field(
+        default=Kubernetes(), description="`context` and `namespace` of the cluster."
     )
     deadlines: Deadlines = Field(
         default=Deadlines(),

@@ -9,32 +9,28 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from runner import git, packages
+from runner import git
 from runner.backends import backend_of
-from runner.backends.base import Handle
-from runner.config import Experiment, load, parse, refusals
+from runner.backends.base import Handle, Progress
+from runner.config import Experiment, load, parse
 from runner.config.files import walk
-from runner.config.machine import gpus_for
-from runner.errors import ConfigError, RecordError, UsageError
-from runner.machine import look_up_machine
+from runner.errors import ConfigError, RecordError, RunnerError, UsageError
 from runner.names import new_run_id
 from runner.plan import InputFile, RunPlan, make_plan, plan_in_force
-from runner.prepare import interpreter
 from runner.record import Record, now, read_lines
-from runner.secrets import SecretValues, look_up
+from runner.secrets import SecretValues
 from runner.settings import Settings
 
 LOOK_UP_DEADLINE_S = 120.0
-"""For one repository, or for resolving all packages."""
+"""For one repository."""
 
 CHANGEABLE = (
     "agent.provider",
@@ -48,8 +44,6 @@ CHANGEABLE = (
     "sandbox.idle_timeout",
 )
 """What may differ from a record that is resumed or repeated."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -89,10 +83,13 @@ def from_experiment(
     agent: bool = True,
 ) -> Submission:
     """Resolve an experiment whose files are on this machine. `agent=False`: a sandbox alone."""
-    progress("checking this machine")
-    gpus = _check(experiment, settings, file)
-    secrets = look_up(
-        experiment.secrets if agent else experiment.sandbox.secrets, [folder.absolute(), Path.cwd()]
+    _check_price(experiment, settings, file)
+    resolved = backend_of(settings).resolve(
+        experiment,
+        agent=agent,
+        folders=[folder.absolute(), Path.cwd()],
+        file=file,
+        progress=progress,
     )
     blobs: dict[str, Path | bytes] = {}
     score = _keep(blobs, experiment.score) if experiment.score else None
@@ -101,10 +98,13 @@ def from_experiment(
     commits = []
     for repo in experiment.sandbox.repos:
         progress(f"looking up {repo.url}")
-        commits.append(git.resolve(repo.url, repo.ref, LOOK_UP_DEADLINE_S))
-    python = experiment.sandbox.python_version or platform.python_version()
-    progress("resolving packages")
-    pins = packages.resolve(experiment.sandbox.packages, interpreter(python), LOOK_UP_DEADLINE_S)
+        try:
+            commits.append(git.resolve(repo.url, repo.ref, LOOK_UP_DEADLINE_S))
+        except RunnerError as error:
+            if not (resolved.clones and repo.ref and git.is_commit(repo.ref)):
+                raise
+            progress(f"not looked up, as this machine may not: {error.message}")
+            commits.append(repo.ref.lower())
     plan = make_plan(
         experiment,
         settings,
@@ -112,15 +112,17 @@ def from_experiment(
         author=getpass.getuser(),
         created=now(),
         commits=commits,
-        python=python,
-        packages=pins,
+        python=resolved.python,
+        packages=resolved.packages,
         inputs=inputs,
         score=score,
         script=script,
-        gpus=gpus,
+        gpus=resolved.gpus,
+        images=resolved.images,
+        gpu_hour_usd=resolved.gpu_hour_usd,
         agent=agent,
     )
-    return Submission(plan, secrets, blobs)
+    return Submission(plan, resolved.secrets, blobs)
 
 
 def start(submission: Submission, settings: Settings) -> Handle:
@@ -170,13 +172,8 @@ def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Hand
 
     Raises UsageError for a run that goes on, or whose secrets are missing.
     """
-    record = Record.open(path)
-    if record.alive():
-        raise UsageError(f"run {path.name} goes on already", hint=f"runner attach {path.name}")
     plan = _overridden(plan_of(path), overrides, settings, str(path))
-    gpus = _check(plan.experiment, settings, str(path))
-    plan = plan.model_copy(update={"gpus": gpus})  # this may be another machine
-    secrets = look_up(plan.secrets, [Path.cwd()])
+    plan, secrets = _allowed(plan, settings, str(path))
     return backend_of(settings).resume(plan, secrets)
 
 
@@ -186,7 +183,6 @@ def _repeat(
     """The same run again: the same commits, pins, inputs and task, under a new id."""
     progress("reading the record")
     earlier = _overridden(plan_of(path), overrides or {}, settings, str(path))
-    gpus = _check(earlier.experiment, settings, str(path))
     record = Record.open(path)
     kept = {earlier.score, earlier.script, *(item.sha256 for item in earlier.inputs)} - {None}
     plan = earlier.model_copy(
@@ -195,12 +191,20 @@ def _repeat(
             "author": getpass.getuser(),
             "created": now(),
             "backend": settings.backend,
-            "gpus": gpus,
             "repeats": earlier.run_id,
         }
     )
+    plan, secrets = _allowed(plan, settings, str(path))
     blobs = {sha: record.input(sha) for sha in sorted(filter(None, kept))}
-    return Submission(plan, look_up(plan.secrets, [Path.cwd()]), blobs)
+    return Submission(plan, secrets, blobs)
+
+
+def _allowed(plan: RunPlan, settings: Settings, file: str) -> tuple[RunPlan, SecretValues]:
+    """The plan as it can be carried out here, which may be another machine than before."""
+    _check_price(plan.experiment, settings, file)
+    here = backend_of(settings).allowed(plan, folders=[Path.cwd()], file=file)
+    update = {"gpus": here.gpus, "images": here.images, "python": here.python}
+    return plan.model_copy(update=update), here.secrets
 
 
 def _overridden(
@@ -230,11 +234,8 @@ def _overridden(
     return plan.model_copy(update=changes)
 
 
-def _check(experiment: Experiment, settings: Settings, file: str) -> tuple[str, ...]:
-    """Refuse what this backend and machine cannot do; returns UUIDs of the GPUs to use."""
-    machine = look_up_machine(experiment, settings)
-    if problems := refusals(experiment, settings.backend, machine, file=file):
-        raise problems[0] if len(problems) == 1 else UsageError("\n".join(map(str, problems)))
+def _check_price(experiment: Experiment, settings: Settings, file: str) -> None:
+    """Refuse a bound in dollars where nobody knows the model's price."""
     agent = experiment.agent
     if agent.max_cost_usd is not None and agent.model and settings.price(agent.model) is None:
         raise ConfigError(
@@ -244,7 +245,6 @@ def _check(experiment: Experiment, settings: Settings, file: str) -> tuple[str, 
             found="no price",
             hint=f'add [prices."{agent.model}"] with input, output, cache_read, cache_write',
         )
-    return tuple(gpu.uuid for gpu in gpus_for(experiment.sandbox, machine) or ())
 
 
 def _inputs(blobs: dict[str, Path | bytes], experiment: Experiment) -> list[InputFile]:

@@ -63,10 +63,12 @@ class Server:
 
 
 @contextmanager
-def messages_api(script: Sequence[Mapping[str, Any]], port: int = 0) -> Iterator[Server]:
-    """Serve `script` on 127.0.0.1 until the block ends."""
-    http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    http.server = server = Server(f"http://127.0.0.1:{http.server_address[1]}")
+def messages_api(
+    script: Sequence[Mapping[str, Any]], port: int = 0, address: str = "127.0.0.1"
+) -> Iterator[Server]:
+    """Serve `script` on an address of this machine until the block ends."""
+    http = ThreadingHTTPServer((address, port), _Handler)
+    http.server = server = Server(f"http://{address}:{http.server_address[1]}")
     http.replies = iter(script)
     http.numbers = itertools.count(1)
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)

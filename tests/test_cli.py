@@ -21,6 +21,7 @@ from runner.cli.manual import manual
 from runner.cli.narrate import Entry, Narrator
 from runner.cli.shell import PlaceKeeper
 from runner.cli.views import SOURCE_LINES, plain
+from runner.phases import Phase
 
 Out = pytest.CaptureFixture[str]
 
@@ -177,6 +178,22 @@ def told(*lines: dict[str, object]) -> list[str]:
         for entry in narrator.apply("journal", {"time": time, **line}):
             said += [text[10:] for text in plain(entry)]
     return said
+
+
+def test_what_a_run_waits_for_is_told_as_it_becomes_known_and_once() -> None:
+    time, full = "2026-01-01T00:00:00.000Z", "0/1 nodes are available"
+    looks = [
+        [Phase("scheduling", time, None)],
+        [Phase("scheduling", time, None, full)],
+        [Phase("scheduling", time, None, full)],
+        [Phase("scheduling", time, time), Phase("creating", time, None)],
+        [Phase("scheduling", time, time), Phase("creating", time, None, "", "no image")],
+        [Phase("scheduling", time, time), Phase("creating", time, None, "", "no image: again")],
+    ]
+    narrator = Narrator()
+    told = [entry.title for phases in looks for entry in narrator.preparing(phases)]
+    stuck = ["creating", "creating: no image"]
+    assert told == ["scheduling", f"scheduling {full}", "scheduling took 0.0 s", *stuck]
 
 
 def test_what_the_kernel_prints_cannot_write_to_the_terminal() -> None:

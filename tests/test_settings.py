@@ -89,7 +89,7 @@ def test_other_variables_of_the_prefix_are_not_ours(monkeypatch: pytest.MonkeyPa
         ("[prices.x]\ninput = -1\noutput=1\ncache_read=1\ncache_write=1", "0 or more, found -1"),
         ('gpu_classes = { A = "B" }', "gpu_classes.A: expected a list, found 'B'"),
         ("backend =", "runner.toml: end of document: expected TOML"),
-        ("images = [{}]", "images[0].name: expected a value, found none"),
+        ("images = [{}]", "images: expected a known key"),
     ],
 )
 def test_wrong_files(text: str, words: str) -> None:

@@ -57,8 +57,24 @@ def until(true: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) ->
     return value
 
 
+GO = "go"
+"""A file of the workspace: a cell of `held` ends when it is there."""
+
+
+def held(before: str = "", after: str = "") -> str:
+    """Source of a cell that goes on when `Run.let_go` is called; works on every backend."""
+    return waiting(Path(GO), before, after)
+
+
 class Lab:
-    """A place of its own for records and state, and everything that was started there."""
+    """A place of its own for records and state, and everything that was started there.
+
+    Where a backend keeps what it holds elsewhere, its lab says so in the methods that other
+    labs give: `address`, `secret`, `traces`, `left`.
+    """
+
+    address = "127.0.0.1"
+    """Of this machine, as a sandbox can reach it."""
 
     def __init__(self, top: Path, **settings: Any) -> None:
         self.top = top
@@ -114,6 +130,36 @@ class Lab:
         self.runs.append(Run(self, handle))
         return self.runs[-1]
 
+    @contextlib.contextmanager
+    def secrets(self, **values: str) -> Iterator[None]:
+        """Have these secrets where runs of this backend take them from."""
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    @contextlib.contextmanager
+    def trusting(self, ca: Path) -> Iterator[None]:
+        """Let this machine's git, and the sandboxes', trust a CA."""
+        with self.secrets(GIT_SSL_CAINFO=str(ca)):
+            yield
+
+    def traces(self, run: Run) -> Iterator[tuple[str, bytes]]:
+        """Everything that the backend holds of a run, but the workspace's outputs, by its name."""
+        for file in run.root.rglob("*"):
+            if file.is_file() and file.parent != run.root / "workspace" / "outputs":
+                yield str(file), file.read_bytes()
+
+    def unused(self) -> bool:
+        """Whether nothing of any run is there."""
+        return not self.settings.state_dir.exists()
+
     def close(self) -> None:
         """End all that is still there, and see that nothing is left of it."""
         for run in self.runs:
@@ -147,15 +193,15 @@ class Run:
             status = self.status
             return None if status.agent_alive or status.sandbox_alive else status
 
-        status: Status = until(gone, f"{self.run_id} is over: {self.log()}", deadline_s)
-        return status
+        until(gone, f"{self.run_id} is over", deadline_s)
+        return self.synced().status
 
     def agent_over(self) -> Status:
         until(lambda: not self.status.agent_alive, f"the agent of {self.run_id} has ended")
         return self.status
 
     def state(self, state: str) -> None:
-        until(lambda: self.status.state == state, f"{self.run_id} is {state}")
+        until(lambda: self.synced().status.state == state, f"{self.run_id} is {state}")
 
     def lines(self, kind: str | None = None) -> list[dict[str, Any]]:
         file = self.path / "transcript.jsonl"
@@ -174,6 +220,24 @@ class Run:
 
     def log(self) -> str:
         return "\n".join(line.text for line in self.lab.backend.logs(self.handle, follow=False))
+
+    def let_go(self) -> None:
+        """Let a cell of `held` go on."""
+        with self.session() as session:
+            session.write_file(GO, b"")
+
+    def wait_for_output(self, name: str) -> None:
+        """Wait until the running cell has made this file in outputs/."""
+        with self.session() as session:
+            until(
+                lambda: name in [entry["path"] for entry in session.tree("outputs")],
+                f"the cell makes {name}",
+            )
+
+    def synced(self) -> Run:
+        """With its record as it is now."""
+        self.lab.backend.sync(self.handle)
+        return self
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:

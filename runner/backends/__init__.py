@@ -13,10 +13,14 @@ def backend_of(settings: Settings) -> Backend:
         from runner.backends.local import LocalBackend
 
         return LocalBackend(settings)
+    if settings.backend == "kubernetes":
+        from runner.backends.kubernetes.backend import KubernetesBackend
+
+        return KubernetesBackend(settings)
     raise ConfigError(
         file="settings",
         key="backend",
-        expected='"local"',
+        expected='"local" or "kubernetes"',
         found=f'"{settings.backend}", which is not in this version',
-        hint="`local` runs on this machine; docker and kubernetes come with a later version.",
+        hint="`local` runs on this machine, `kubernetes` on a cluster.",
     )

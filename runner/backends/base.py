@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.phases import Phase
 from runner.record.run import RunState
 
 if TYPE_CHECKING:  # httpx is slow to import, and a list of runs needs none of it
-    from runner.plan import RunPlan
+    from runner.config import Experiment
+    from runner.plan import PlannedImages, RunPlan
+    from runner.secrets import SecretValues
     from runner.session import Endpoint
+
+Progress = Callable[[str], None]
+"""Told what is being looked up."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a backend looked up for an experiment, before anything starts.
+
+    `python` is the version of the kernel's Python, `packages` are pins, `gpus`
+    UUIDs where the backend picks them itself. `secrets` has the values that
+    the client has to bring; none where the backend has them. `clones` says that it
+    clones with credentials of its own, which may read what this machine may not.
+    """
+
+    python: str
+    packages: tuple[str, ...]
+    secrets: SecretValues
+    gpus: tuple[str, ...] = ()
+    images: PlannedImages | None = None
+    gpu_hour_usd: float | None = None
+    clones: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,26 @@ class Backend(Protocol):
     when the machine or engine refuses.
     """
 
+    def resolve(
+        self,
+        experiment: Experiment,
+        *,
+        agent: bool,
+        folders: Sequence[Path],
+        file: str,
+        progress: Progress,
+    ) -> Resolved:
+        """Refuse what cannot be had here, and look up what the plan needs; starts nothing.
+
+        `folders` are where `.env` files may be, `file` what errors name. Raises
+        UsageError and ConfigError for what the user can mend.
+        """
+        ...
+
+    def allowed(self, plan: RunPlan, *, folders: Sequence[Path], file: str) -> Resolved:
+        """The same for a plan whose packages and images are resolved already, from a record."""
+        ...
+
     def create(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:
         """Start the sandbox, and the agent if the plan has one. A half-made start is undone."""
         ...
@@ -84,6 +129,17 @@ class Backend(Protocol):
 
     def attach(self, run_id: str) -> Handle:
         """Find a run again."""
+        ...
+
+    def sync(self, handle: Handle) -> None:
+        """Bring the record on this machine up to date, where the run writes it elsewhere.
+
+        Raises RunNotFound where there is no record of that run.
+        """
+        ...
+
+    def following(self, handle: Handle) -> AbstractContextManager[None]:
+        """Keep the record on this machine up to date while the context lasts."""
         ...
 
     def list(self, selector: Selector) -> list[Status]:
@@ -108,4 +164,8 @@ class Backend(Protocol):
 
     def delete(self, handle: Handle) -> None:
         """Remove what the backend holds of the run, ending it first; the record stays."""
+        ...
+
+    def delete_record(self, handle: Handle) -> None:
+        """Remove the record of a run that was deleted, wherever it is."""
         ...

@@ -34,8 +34,12 @@ COMMANDS = (
 )
 """Each is the function `command` of the module of its name, with its `EXAMPLES`."""
 
+GROUPS = ("images", "secrets")
+"""Each is a module with `COMMANDS`, a function for each sub-command, and their `EXAMPLES` by name;
+its docstring is the group's help."""
+
 _VERBATIM = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-_CONTEXT: dict[str, dict[str, Any]] = {"exec": _VERBATIM}
+_CONTEXT: dict[str, dict[str, Any]] = {"exec": _VERBATIM, "set": {"allow_extra_args": True}}
 
 ABOUT = """Runs research experiments that an LLM agent carries out in a notebook.
 
@@ -50,7 +54,8 @@ Runs = Annotated[
     typer.Option("--runs", metavar="DIR", help="Where the records are, instead of runs/."),
 ]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help="Where sandboxes run: local.")
+    str | None,
+    typer.Option("--backend", metavar="NAME", help="Where sandboxes run: local, kubernetes."),
 ]
 _COMMON = {"json": (Json, False), "runs": (Runs, None), "backend": (Backend, None)}
 
@@ -65,14 +70,26 @@ def app() -> Any:
     made.callback()(_nothing)
     for name in COMMANDS:
         module = import_module(f"runner.cli.{name}")
-        made.command(
-            name,
-            help=inspect.getdoc(module.command),
-            epilog=f"Examples:\n\n\b{module.EXAMPLES}",
-            context_settings=_CONTEXT.get(name),
-            no_args_is_help=False,
-        )(_with_common(module.command))
+        _add(made, name, module.command, module.EXAMPLES)
+    for name in GROUPS:
+        module = import_module(f"runner.cli.{name}")
+        group = typer.Typer(
+            help=inspect.getdoc(module), rich_markup_mode=None, no_args_is_help=True
+        )
+        for inner, function in module.COMMANDS.items():
+            _add(group, inner, function, module.EXAMPLES[inner])
+        made.add_typer(group, name=name)
     return typer.main.get_command(made)
+
+
+def _add(to: typer.Typer, name: str, function: Callable[..., int | None], examples: str) -> None:
+    to.command(
+        name,
+        help=inspect.getdoc(function),
+        epilog=f"Examples:\n\n\b{examples}",
+        context_settings=_CONTEXT.get(name),
+        no_args_is_help=False,
+    )(_with_common(function))
 
 
 def _nothing() -> None:

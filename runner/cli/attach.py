@@ -26,7 +26,8 @@ def command(cli: Cli, run: Run = None, lines: Lines = None) -> int:
     Any number of terminals can follow one run. Ctrl-C stops following, and the run goes on; a
     second one within 2 s cancels it. Otherwise the exit status is the run's.
     """
-    from runner.cli.watch import Interrupts, Watch
+    from runner.cli.interrupts import Interrupts
+    from runner.cli.watch import Watch
 
     path, handle = cli.attach(run)
     with Interrupts() as interrupts:

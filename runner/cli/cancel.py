@@ -13,8 +13,8 @@ runner cancel checkpoint-diffing-261123-0907-x7k2
 def command(cli: Cli, run: ThisRun) -> int:
     """End a run, keeping all that was made.
 
-    The agent has 30 s to collect what is in the sandbox. A run that is over already is left as
-    it is.
+    The agent has 30 s to collect what is in the sandbox, on a cluster 5 minutes. A run that is
+    over already is left as it is.
     """
     from runner.cli.summary import made
     from runner.cli.watch import GRACE_S
@@ -23,7 +23,8 @@ def command(cli: Cli, run: ThisRun) -> int:
     before = cli.engine.status(handle)
     going = before.agent_alive or before.sandbox_alive or not before.run.is_over
     if going:
-        cli.note(f"cancelling {path.name}: its agent has {GRACE_S:.0f} s to collect what was made")
+        collects = ": its agent collects what was made"
+        cli.note(f"cancelling {path.name}{collects if before.run.attempts else ''}")
         cli.engine.stop(handle, GRACE_S)
     status = cli.engine.status(handle)
     if cli.json:

@@ -9,26 +9,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from runner.cli.check import Check
 from runner.cli.context import Cli
 from runner.cli.words import count, size
 from runner.errors import RunnerError
 
+if TYPE_CHECKING:
+    from runner.backends.kubernetes.backend import KubernetesBackend
+
 LEAST_BYTES = 2 * 10**9
 """Below this much free disk a run is likely to fail."""
 INDEX_S = 30.0
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `ok` is None where it stops no run but is worth knowing."""
-
-    name: str
-    ok: bool | None
-    found: str
-    mend: str = ""
 
 
 def checks(cli: Cli) -> Iterator[Check]:
@@ -36,7 +30,7 @@ def checks(cli: Cli) -> Iterator[Check]:
     yield Check("python", True, f"{platform.python_version()} at {sys.executable}")
     try:
         settings = cli.settings
-        cli.engine  # noqa: B018 - it is refused here, if this version lacks it
+        engine = cli.engine
     except RunnerError as error:
         yield Check("settings", False, error.message, error.hint)
         return
@@ -44,12 +38,17 @@ def checks(cli: Cli) -> Iterator[Check]:
     yield _git()
     yield _uv()
     yield _index()
+    if settings.backend == "kubernetes":
+        from runner.cli.cluster_checks import cluster_checks
+
+        yield _disk("records", cli.records, "--runs DIR")
+        yield from cluster_checks(cast("KubernetesBackend", engine))
+        return
     yield _disk("records", cli.records, "--runs DIR")
     yield _disk("state", settings.state_dir, "RUNNER_STATE_DIR=DIR")
     yield _gpus(cli)
     yield _secrets()
-    if settings.backend == "local":
-        yield from _leftovers(cli)
+    yield from _leftovers(cli)
 
 
 def _settings() -> Check:

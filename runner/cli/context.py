@@ -46,19 +46,58 @@ class Cli:
 
     @property
     def records(self) -> Path:
-        """The directory of all records."""
+        """The directory of all records on this machine."""
         return Path(self.settings.runs)
 
+    def attach(self, run: str | None) -> tuple[Path, Handle]:
+        """The record of a run, the last one for None, and a handle of the backend that has it."""
+        if run is None or (self.records / run).is_dir():
+            path = self._here(run)
+            self._turn_to(path)
+            return path, self.engine.attach(path.name)
+        if self.settings.backend == "local":
+            return self._here(run), self.engine.attach(run)  # refused with the nearest name
+        handle = self.engine.attach(run)
+        return self.records / run, handle
+
+    def look(self, run: str | None, *, needed: bool = True) -> tuple[Path, Handle]:
+        """As `attach`, with the record as it is now; the last copy where its home is away.
+
+        With `needed=False` without a record, where there is none to be had.
+        """
+        from runner.errors import RunnerError
+
+        path, handle = self.attach(run)
+        try:
+            self.engine.sync(handle)
+        except RunnerError as error:
+            if path.is_dir():
+                words = "this is the copy on this machine, as it was last"
+            elif needed:
+                raise
+            else:
+                words = "this is without its record"
+            self.note(f"note: {words}: {error.message}")
+        return path, handle
+
     def find(self, run: str | None) -> Path:
-        """The record of a run, of the last one for None."""
+        """The record of a run, the last one for None, as it is now."""
+        return self.look(run)[0]
+
+    def _here(self, run: str | None) -> Path:
         from runner.record import find
 
         return find(self.records, run)
 
-    def attach(self, run: str | None) -> tuple[Path, Handle]:
-        """The record of a run, and the backend's handle on it."""
-        path = self.find(run)
-        return path, self.engine.attach(path.name)
+    def _turn_to(self, path: Path) -> None:
+        """Use the backend that the run was started on, unless another one is asked for."""
+        from runner.record import Record
+
+        name = Record.open(path).glance().backend
+        if self.backend is None and name and name != self.settings.backend:
+            self.backend = name
+            for key in ("settings", "engine"):
+                self.__dict__.pop(key, None)
 
     def command(self, name: str, *arguments: str) -> str:
         """Another command, as the user would type it here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import Annotated
 
@@ -26,7 +25,7 @@ def command(cli: Cli, run: ThisRun, yes: Yes = False, force: Force = False) -> i
     It cannot be had back.
     Asks before it does; where nobody can be asked, --yes is needed.
     """
-    from runner.errors import InfrastructureError, UsageError
+    from runner.errors import UsageError
 
     path, handle = cli.attach(run)
     status = cli.engine.status(handle)
@@ -45,10 +44,7 @@ def command(cli: Cli, run: ThisRun, yes: Yes = False, force: Force = False) -> i
             cli.note("nothing was deleted")
             return 0
     cli.engine.delete(handle)
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise InfrastructureError(f"{path}: cannot be removed whole: {error}") from error
+    cli.engine.delete_record(handle)
     if cli.json:
         cli.emit(run_id=path.name, deleted=True)
     else:

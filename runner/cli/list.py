@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.context import Cli
+from runner.cli.summary import gpu_count
 from runner.cli.words import between, clock, dollars, moment, seconds, tokens
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "tokens": run.tokens,
         "cost_usd": run.cost_usd,
         "score": run.score,
-        "gpus": len(run.plan.get("gpus") or ()),
+        "gpus": gpu_count(run),
         "repos": [{key: repo.get(key) for key in ("url", "ref", "commit")} for repo in run.repos],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -44,12 +45,19 @@ def command(cli: Cli, run: Run = None, follow: Follow = False, processes: Proces
     narrator = Narrator()
 
     def over() -> bool:
-        return not follow or not alive(cli.engine.status(handle))
+        if follow and alive(cli.engine.status(handle)):
+            return False
+        if follow:
+            cli.engine.sync(handle)  # for the last look at the record
+        return True
 
-    for file, line in lines_of(path, from_start=True, stop=over):
-        if cli.json:
-            cli.emit(file=file, **line)
-            continue
-        for entry in narrator.apply(file, line):
-            cli.say("\n".join(plain(entry)))
+    if not follow:
+        cli.find(path.name)
+    with cli.engine.following(handle) if follow else nullcontext():
+        for file, line in lines_of(path, from_start=True, stop=over):
+            if cli.json:
+                cli.emit(file=file, **line)
+                continue
+            for entry in narrator.apply(file, line):
+                cli.say("\n".join(plain(entry)))
     return 0

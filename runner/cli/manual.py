@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from runner.cli.app import COMMANDS, PROGRAM, app
+from runner.cli.app import PROGRAM, app
 
 WIDE = 100
 
@@ -25,12 +27,22 @@ def manual() -> str:
     group = app()
     parts = [_HEAD]
     top = typer.Context(group, info_name=PROGRAM, terminal_width=WIDE, max_content_width=WIDE)
-    for name in COMMANDS:
-        command = group.commands[name]
-        context = typer.Context(command, info_name=name, parent=top)
+    for path, command, context in _commands(group, top):
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
-        parts.append(f"## {name}\n\n```\n{text}\n```\n")
+        parts.append(f"## {path}\n\n```\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def _commands(
+    group: Any, parent: typer.Context, path: str = ""
+) -> Iterator[tuple[str, Any, typer.Context]]:
+    """Every command, those of groups as `images build`."""
+    for name, command in group.commands.items():
+        context = typer.Context(command, info_name=name, parent=parent)
+        if hasattr(command, "commands"):
+            yield from _commands(command, context, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command, context
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ class Narrator:
         self._open_calls = 0
         self._phases = 0  # how many of them were told, and whether the last one's end was
         self._phase_open = False
+        self._phase_words: set[str] = set()
         self.turn = 0
         self.now = Activity()
 
@@ -108,9 +109,14 @@ class Narrator:
         if len(known) < self._phases:
             self._phases, self._phase_open = 0, False  # another sandbox
         for number, phase in enumerate(known, 1):
+            words = f"{phase.name} {phase.detail}".strip()
             if number > self._phases:
                 self._phases, self._phase_open = number, True
-                words = f"{phase.name} {phase.detail}".strip()
+                self._phase_words = {words}
+                self.now = Activity(words, phase.started)
+                told.append(Entry("phase", phase.started, words))
+            elif number == self._phases and not phase.ended and words not in self._phase_words:
+                self._phase_words.add(words)  # what it waits for has become known
                 self.now = Activity(words, phase.started)
                 told.append(Entry("phase", phase.started, words))
             if number == self._phases and self._phase_open and (phase.ended or phase.failure):
@@ -119,6 +125,8 @@ class Narrator:
                 if not phase.failure:
                     self.now = Activity("starting the kernel", phase.ended or phase.started)
                     told.append(Entry("phase", phase.ended or "", f"{phase.name} took {took}"))
+                elif not phase.ended:  # it is stuck
+                    told.append(Entry("note", phase.started, f"{phase.name}: {phase.failure}"))
         return told
 
     # -- the transcript --------------------------------------------------------------------

@@ -40,8 +40,8 @@ def command(
     a new one with the notebook and the outputs, but with no variables. Bounds count from the
     run's start: --max-turns 400 is 400 in all. Then follows it as `attach` does.
     """
+    from runner.cli.interrupts import Interrupts
     from runner.cli.submit import announce, progress
-    from runner.cli.watch import Interrupts, Watch
     from runner.record import Record
     from runner.submission import resume
 
@@ -51,8 +51,11 @@ def command(
     with progress(cli) as say:
         say("looking at the record")
     with Interrupts() as interrupts:
-        handle = resume(path, cli.settings, overrides)
+        with interrupts.raising():  # what was begun is undone
+            handle = resume(path, cli.settings, overrides)
         announce(cli, handle, path)
+        from runner.cli.watch import Watch  # while the run starts: it is slow to import
+
         return 0 if detach else Watch(cli, path, handle, interrupts, HISTORY).run()
 
 

@@ -12,6 +12,7 @@ from runner.cli.words import between, clock, count, dollars, seconds, tokens
 if TYPE_CHECKING:
     from runner.backends.base import Status
 
+_BEFORE = ("created", "preparing")
 EXAMPLES = """
 runner status
 runner status checkpoint-diffing-261123-0907-x7k2 --json | jq .reason
@@ -26,7 +27,7 @@ def command(cli: Cli, run: Run = None) -> int:
     from runner.cli.list import as_json
     from runner.cli.summary import gpu_hours, made, next_lines
 
-    path, handle = cli.attach(run)
+    path, handle = cli.look(run, needed=False)
     status = cli.engine.status(handle)
     if cli.json:
         hours = gpu_hours(status.run)
@@ -56,8 +57,10 @@ def command(cli: Cli, run: Run = None) -> int:
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
     run = status.run
     yield "state", f"{status.state}: {status.reason}".rstrip(": ")
-    alive = {"agent": status.agent_alive, "sandbox": status.sandbox_alive}
-    yield "processes", ", ".join(f"{who} {'runs' if on else 'ended'}" for who, on in alive.items())
+    if status.state not in _BEFORE:  # of which some are yet to come
+        alive = {"agent": status.agent_alive, "sandbox": status.sandbox_alive}
+        words = (f"{who} {'runs' if on else 'ended'}" for who, on in alive.items())
+        yield "processes", ", ".join(words)
     yield "model", run.model or run.provider
     if run.started or run.created:
         over = status.state == run.state and run.is_over

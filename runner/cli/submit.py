@@ -60,7 +60,7 @@ def command(
     2 s cancels it, keeping what was made. Either way the exit status is 130; otherwise it is
     the run's.
     """
-    from runner.cli.watch import Interrupts, Watch
+    from runner.cli.interrupts import Interrupts
     from runner.submission import prepare, start
 
     overrides = bounds(max_turns, max_tokens, max_cost_usd, timeout)
@@ -69,9 +69,12 @@ def command(
     with progress(cli) as say:
         submission = prepare(file, cli.settings, overrides, say)
     with Interrupts() as interrupts:
-        handle = start(submission, cli.settings)
-        path = cli.find(handle.run_id)
+        with interrupts.raising():  # what was begun is undone
+            handle = start(submission, cli.settings)
+        path = cli.records / handle.run_id
         announce(cli, handle, path)
+        from runner.cli.watch import Watch  # while the run starts: it is slow to import
+
         return 0 if detach else Watch(cli, path, handle, interrupts, None).run()
 
 
@@ -86,8 +89,10 @@ def announce(cli: Cli, handle: Handle, path: Path) -> None:
 
     run_id = handle.run_id
     if cli.json:
-        with cli.engine.endpoint(handle) as endpoint:
-            url = f"{endpoint.url}/runner/"
+        url = None  # a tunnel lasts as long as the command that opens it
+        if handle.backend == "local":
+            with cli.engine.endpoint(handle) as endpoint:
+                url = f"{endpoint.url}/runner/"
         cli.emit(
             event="launch",
             run_id=run_id,

@@ -33,9 +33,15 @@ def spent(run: RunState) -> str:
     return " · ".join(parts)
 
 
+def gpu_count(run: RunState) -> int:
+    """How many GPUs it has: those picked for it, or as many as it asked the cluster for."""
+    asked = (run.plan.get("experiment") or {}).get("sandbox") or {}
+    return len(run.plan.get("gpus") or ()) or (asked.get("gpu_count", 1) if asked.get("gpu") else 0)
+
+
 def gpu_hours(run: RunState) -> tuple[float, float | None] | None:
     """Hours of all GPUs together while it ran, and their dollars if known; None without GPUs."""
-    gpus = len(run.plan.get("gpus") or ())
+    gpus = gpu_count(run)
     if not gpus or not run.started:
         return None
     ran = sum(
@@ -69,7 +75,7 @@ def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str
     elif state == "timeout":
         yield command("resume", run_id, "--timeout", "…"), "goes on with more time"
     elif state in ("interrupted", "cancelled"):
-        yield command("resume", run_id), "goes on where it was"
+        yield command("resume", run_id), "goes on where it was" if run.attempts else "starts it"
     elif state == "failed":
         yield command("logs", run_id, "--processes"), "what its processes said"
         yield command("resume", run_id), "tries to go on where it was"

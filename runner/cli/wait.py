@@ -43,6 +43,8 @@ def command(cli: Cli, run: Many = None) -> int:
             if alive(status):
                 continue
             left.remove(handle)
+            cli.engine.sync(handle)
+            status = cli.engine.status(handle)
             code = exit_status(status.state, status.exit_status)
             worst = max(worst, code, key=_badness)
             if cli.json:

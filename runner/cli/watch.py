@@ -5,48 +5,32 @@ Ctrl-C stops the following; a second one within `SECOND_S` cancels the run.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import deque
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from runner.backends.base import Handle, Status
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
+from runner.cli.interrupts import Interrupts
 from runner.cli.narrate import Entry, Narrator
 from runner.cli.summary import exit_status, made, next_lines
 from runner.cli.views import view_of
 from runner.cli.words import between, seconds
+from runner.errors import InfrastructureError
 from runner.record import check_chain, follow
 
 SECOND_S = 2.0
 GRACE_S = 30.0
-"""For the agent to collect what was made, when a run is cancelled."""
+"""For the agent to collect what was made, when a run is cancelled; a backend may give it more."""
 RELEASE_S = 5.0
 """How long the end of the sandbox is waited for, once the run is over."""
 QUICK_S, SLOW_S = 0.1, 0.5
-"""How often the backend is asked while a run starts or ends, and in between."""
+"""How often the backend is asked at first while a run starts or ends, and in between."""
+LONGEST_S, GROWTH = 2.0, 1.2
+"""While nothing changes it is asked less and less often: a run may be queued for days."""
 _SLOW = frozenset(("running",))
-
-
-class Interrupts:
-    """Counts Ctrl-C instead of being ended by it."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: Any = None
-
-    def __enter__(self) -> Interrupts:
-        self._before = signal.signal(signal.SIGINT, self._take)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
 
 
 class Watch:
@@ -59,11 +43,12 @@ class Watch:
         self, cli: Cli, path: Path, handle: Handle, interrupts: Interrupts, history: int | None
     ) -> None:
         self._cli, self._path, self._handle = cli, path, handle
-        self._interrupts, self._seen_interrupts = interrupts, 0
+        self._interrupts, self._seen_interrupts, self._pressed = interrupts, 0, float("-inf")
         self._narrator = Narrator()
         self._view = view_of(cli, self._narrator)
         self._earlier: deque[Entry] | None = deque(maxlen=None if cli.json else history)
-        self._looks, self._look_at = 0, 0.0
+        self._looks, self._look_at, self._pause_s = 0, 0.0, QUICK_S
+        self._last: Any = None
         self._leave_at = float("inf")
         self._wait_until = 0.0
         self._left = False
@@ -72,10 +57,15 @@ class Watch:
     def run(self) -> int:
         """Follow to the end; returns the exit status that it means."""
         try:
-            for file, line in follow(self._path, from_start=True, stop=self._over):
-                for entry in self._narrator.apply(file, line):
-                    self._show(entry)
+            with self._cli.engine.following(self._handle):
+                for file, line in follow(self._path, from_start=True, stop=self._over):
+                    for entry in self._narrator.apply(file, line):
+                        self._show(entry)
             self._tell_earlier()
+        except InfrastructureError as error:
+            again = f"`{self._cli.command('attach', self._handle.run_id)}` follows the run again"
+            error.hint = f"{error.hint}; {again}" if error.hint else again
+            raise
         finally:
             self._view.close()
         if self._left:
@@ -99,9 +89,9 @@ class Watch:
         if self._looks > 1 and self._earlier is not None:
             self._tell_earlier()
         now = time.monotonic()
-        if self._interrupts.count > self._seen_interrupts:
-            self._seen_interrupts = self._interrupts.count
-            self._interrupted(now)
+        for pressed in self._interrupts.times[self._seen_interrupts :]:
+            self._seen_interrupts += 1
+            self._interrupted(pressed, now)
         if now > self._leave_at:
             self._left = True
             return True
@@ -113,9 +103,17 @@ class Watch:
     def _ask(self, now: float) -> None:
         status = self._cli.engine.status(self._handle)
         self._alive = alive(status) or self._letting_go(status, now)
+        if not self._alive:
+            self._cli.engine.sync(self._handle)  # for the last look at the record
         for entry in self._narrator.preparing(status.phases) if alive(status) else ():
             self._show(entry)
-        self._look_at = now + (SLOW_S if self._narrator.run.state in _SLOW else QUICK_S)
+        state = self._narrator.run.state
+        looked = (state, status.state, status.reason, status.phases)
+        if looked != self._last:
+            self._last, self._pause_s = looked, SLOW_S if state in _SLOW else QUICK_S
+        else:
+            self._pause_s = min(self._pause_s * GROWTH, LONGEST_S)
+        self._look_at = now + self._pause_s
 
     def _letting_go(self, status: Status, now: float) -> bool:
         """Whether the sandbox of a run that is over still ends, so that its GPU is not free yet."""
@@ -124,12 +122,14 @@ class Watch:
         self._wait_until = self._wait_until or now + RELEASE_S
         return now < self._wait_until
 
-    def _interrupted(self, now: float) -> None:
+    def _interrupted(self, pressed: float, now: float) -> None:
         run_id = self._handle.run_id
-        if now > self._leave_at - SECOND_S and now <= self._leave_at:
-            self._leave_at = float("inf")
-            self._view.note(f"cancelling; what was made is kept ({GRACE_S:.0f} s at most)")
-            self._cli.engine.stop(self._handle, GRACE_S)
+        first, self._pressed = self._pressed, pressed
+        if pressed - first <= SECOND_S or pressed <= self._leave_at < float("inf"):
+            self._leave_at, self._pressed = float("inf"), float("-inf")
+            self._view.note("cancelling; what was made is kept (Ctrl-C: do not wait for it)")
+            with self._interrupts.raising():
+                self._cli.engine.stop(self._handle, GRACE_S)
             self._look_at = 0.0
             return
         self._leave_at = now + SECOND_S

@@ -4,40 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_runs import Lab
 
-BACKENDS = ["local"]
+BACKENDS = ["local", pytest.param("kubernetes", marks=pytest.mark.cluster)]
+
+MakeLab = Callable[..., Lab]
 
 
-def lab_on(backend: str, top: Path, **settings: Any) -> Lab:
-    """A place for runs on this backend."""
-    return Lab(top, backend=backend, **settings)
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A namespace with the chart in it, on KUBECONFIG's cluster, and a researcher's kubeconfig."""
+    import cluster_access
+
+    with (
+        cluster_access.connected(cluster_access.kubeconfig()) as api,
+        cluster_access.namespace(api, "contract") as name,
+    ):
+        top = tmp_path_factory.mktemp("chart")
+        cluster_access.install_chart(name, cluster_access.images(), top)
+        yield name, cluster_access.researcher(api, name, top)
 
 
 @pytest.fixture(params=BACKENDS, scope="module")
-def backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
+    """Makes a place for runs on the backend."""
+    if request.param == "local":
+        yield lambda top, **settings: Lab(top, backend="local", **settings)
+        return
+    from cluster_lab import ClusterLab
+
+    from runner.backends.kubernetes.client import connect
+
+    namespace, researcher = request.getfixturevalue("team")
+    admin = connect(None, namespace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(researcher))
+        yield lambda top, **settings: ClusterLab(top, namespace, admin, **settings)
 
 
 @pytest.fixture
-def lab(backend: str, tmp_path: Path) -> Iterator[Lab]:
-    made = lab_on(backend, tmp_path)
+def lab(make_lab: MakeLab, tmp_path: Path) -> Iterator[Lab]:
+    made = make_lab(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def module_lab(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def module_lab(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One that the tests of a module share."""
-    made = lab_on(backend, tmp_path_factory.mktemp(backend))
+    made = make_lab(tmp_path_factory.mktemp("module"))
     yield made
     made.close()
-
-
-@pytest.fixture
-def make_lab(backend: str) -> Callable[..., Lab]:
-    return lambda top, **settings: lab_on(backend, top, **settings)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import locks
-from runner.backends.base import Handle, LogLine, Selector, Status
+from runner.backends.base import Handle, LogLine, Progress, Resolved, Selector, Status
 from runner.backends.local import commands, directory, launch, processes
 from runner.backends.local.paths import Paths
 from runner.backends.local.view import describe
 from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
+from runner.fill import restore_journal
 from runner.names import is_run_id
 from runner.phases import read_phases
 from runner.plan import RunPlan
@@ -23,6 +25,7 @@ from runner.record.store import find, runs
 from runner.settings import Settings
 
 if TYPE_CHECKING:  # imported where it is used, as `ending` is: a list of runs needs no httpx
+    from runner.config import Experiment
     from runner.session import Endpoint
 
 NOT_ISOLATED = (
@@ -37,9 +40,40 @@ class LocalBackend:
     """Runs on this machine: one process group for the sandbox, one for the agent."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._records = Path(settings.runs).absolute()
         self._state = settings.state_dir
         self._volumes = settings.volumes
+
+    def resolve(
+        self,
+        experiment: Experiment,
+        *,
+        agent: bool,
+        folders: Sequence[Path],
+        file: str,
+        progress: Progress,
+    ) -> Resolved:
+        """Refuse what this machine cannot do, and look up GPUs, secrets and packages."""
+        from runner.backends.local.resolve import resolve
+
+        return resolve(
+            experiment, self._settings, agent=agent, folders=folders, file=file, progress=progress
+        )
+
+    def allowed(self, plan: RunPlan, *, folders: Sequence[Path], file: str) -> Resolved:
+        """Refuse what this machine cannot do for a plan from a record."""
+        from runner.backends.local.resolve import allowed
+
+        return allowed(
+            plan.experiment,
+            self._settings,
+            names=plan.secrets,
+            python=plan.python,
+            pins=plan.packages,
+            folders=folders,
+            file=file,
+        )
 
     def create(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:
         """Start the sandbox, and the agent if the plan has one."""
@@ -73,7 +107,7 @@ class LocalBackend:
                 return launch.start_agent(plan, secrets, paths, record, lock, handle, "resumed")
             directory.sweep(paths)
             directory.fill(plan, record, paths, self._volumes)
-            directory.restore_journal(record.path / "journal.jsonl", paths.journal)
+            restore_journal(record.path / "journal.jsonl", paths.journal)
             words = "resumed in a new sandbox" if record.state().attempts else "started"
             return launch.start(plan, secrets, paths, record, lock, words)
 
@@ -83,6 +117,13 @@ class LocalBackend:
         if not data:
             self._record(run_id)
         return Handle(launch.NAME, run_id, data)
+
+    def sync(self, handle: Handle) -> None:
+        """Nothing: the run writes its record here."""
+
+    def following(self, handle: Handle) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing: the run writes its record here."""
+        return contextlib.nullcontext()
 
     def list(self, selector: Selector) -> list[Status]:
         """The runs whose records are in the record store, the newest first."""
@@ -167,6 +208,14 @@ class LocalBackend:
                 raise
             ending.end_sandbox(paths)
         directory.remove(paths)
+
+    def delete_record(self, handle: Handle) -> None:
+        """Remove the record's directory."""
+        path = self._record(handle.run_id).path
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise InfrastructureError(f"{path}: cannot be removed whole: {error}") from error
 
     def _paths(self, run_id: str) -> Paths:
         if not is_run_id(run_id):

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import fill as filling
 from runner.backends.local.paths import Paths
 from runner.errors import InfrastructureError
 from runner.plan import RunPlan
-from runner.prepare import OUTPUTS
 from runner.record import Record
-from runner.record.chain import read_lines
 from runner.sandbox.processes import end_all
 
 RUNTIME_PREFIX = "runner-"
@@ -34,41 +33,12 @@ def fill(plan: RunPlan, record: Record, paths: Paths, volumes: Mapping[str, Path
         return
     part = paths.workspace.with_name("workspace.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(record.path / OUTPUTS, part / OUTPUTS)
-    for item in plan.inputs:
-        target = part / item.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(record.input(item.sha256))
-        target.chmod(item.mode)
+    filling.fill(plan, record, part)
     for volume in plan.experiment.sandbox.volumes:
         link = part / volume.path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(volumes[volume.name], target_is_directory=True)
     part.replace(paths.workspace)
-
-
-def restore_journal(kept: Path, journal: Path) -> None:
-    """Give a new sandbox the journal that the record has, unless its own is that and more."""
-    if not kept.exists() or _continues(kept, journal):
-        return
-    part = journal.with_suffix(".part")
-    with part.open("w") as file:
-        for line, _ in read_lines(kept):
-            line.pop("prev", None)
-            file.write(json.dumps(line, separators=(",", ":")) + "\n")
-    part.replace(journal)
-
-
-def _continues(kept: Path, journal: Path) -> bool:
-    """Whether the sandbox's journal begins with the record's: the run may have been elsewhere."""
-    if not journal.exists():
-        return False
-    own = read_lines(journal)
-    return all(_mark(line) == _mark(next(own, ({}, 0))[0]) for line, _ in read_lines(kept))
-
-
-def _mark(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(line.get(key) for key in ("seq", "boot", "time", "type"))
 
 
 def sweep(paths: Paths) -> None:

@@ -1,0 +1,1 @@
+"""Runs on a Kubernetes cluster: a Job whose pod has the sandbox and the agent."""
