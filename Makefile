@@ -3,7 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types imports unit processes test-chromium test-root bench docs constraints clean
+LAB := /var/lib/labcluster
+
+# Unless KUBECONFIG names another cluster, and REGISTRY, which its nodes pull from.
+LAB_KUBECONFIG := $(LAB)/pki/admin.kubeconfig
+ifeq ($(or $(KUBECONFIG),$(LAB_KUBECONFIG)),$(LAB_KUBECONFIG))
+test-cluster bench-cluster: export KUBECONFIG := $(LAB_KUBECONFIG)
+REGISTRY := localhost:5000
+BASE := localhost/base:1
+endif
+FROM := $(if $(BASE),--base $(BASE))
+# What the tests and measurements on a cluster find there.
+ON_CLUSTER := PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
+
+.PHONY: demo test lint types imports unit processes test-chromium test-root \
+	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-cluster docs constraints clean
 
 demo: $(READY)  ## run the checkpoint-diffing-mini experiment on this machine, without a key
 	$(BIN)/python -m runner submit experiments/checkpoint-diffing-mini/experiment.toml
@@ -21,10 +35,11 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)  ## under a minute
-	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root" --ignore tests/processes --ignore tests/backends
+	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster" \
+		--ignore tests/processes --ignore tests/backends --ignore tests/cluster
 
 processes: $(READY)  ## real sandboxes and runs, broken on purpose; the contract of the backends
-	$(BIN)/pytest -n 2 --dist loadfile tests/processes tests/backends
+	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster" tests/processes tests/backends
 
 test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 	$(BIN)/pytest -m chromium
@@ -32,12 +47,51 @@ test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 test-root: $(READY)  ## needs root, to mount a small tmpfs
 	$(BIN)/pytest -m root
 
-bench: $(READY)
+cluster-up:  ## a real Kubernetes on this machine; needs root, Debian and Go
+	$(PYTHON) tests/labcluster ready
+	@echo
+	@echo 'To use it in this shell:  eval "$$($(PYTHON) tests/labcluster environment)"'
+	@echo 'To run the tests on it:   make test-cluster'
+
+cluster-down:
+	$(PYTHON) tests/labcluster down
+
+cluster-images: $(READY)  ## the runner's images, built and pushed, and the values that name them
+	@test -n "$(REGISTRY)" || { echo "KUBECONFIG is set: name a registry that its nodes pull from," \
+		"make $(MAKECMDGOALS) REGISTRY=registry.lab.example/runner"; exit 1; }
+	@mkdir -p build
+	$(BIN)/python -m runner images build $(FROM)
+	$(BIN)/python -m runner images push $(REGISTRY) $(FROM) --values build/images.yaml
+
+test-cluster: cluster-images  ## against the cluster of KUBECONFIG; else the one of cluster-up
+	$(ON_CLUSTER) $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" --timeout 300 \
+		tests/cluster tests/backends
+	$(if $(BASE),$(ON_CLUSTER) $(BIN)/pytest -m alone --timeout 300 tests/cluster)
+
+LOCK := $(BIN)/uv pip compile --constraint build/constraints.txt --universal --python-version 3.11 \
+	--generate-hashes --quiet --no-header --no-annotate --no-emit-index-url
+
+images-locks: $(READY)  ## pin anew what the images have: the versions of constraints.txt, but of pandas
+	@mkdir -p build
+	grep -v '^pandas' constraints.txt > build/constraints.txt
+	$(LOCK) pyproject.toml --extra sandbox --output-file images/base/runner.txt
+	$(LOCK) images/base/python.in --output-file images/base/python.txt
+	$(LOCK) pyproject.toml --extra agent --extra s3 --output-file images/agent/runner.txt
+	$(LOCK) pyproject.toml --extra cli --extra kubernetes --extra s3 --extra agent \
+		--output-file images/client/runner.txt
+
+bench: $(READY)  ## with a cluster, if KUBECONFIG names one or `make cluster-up` started one
 	$(BIN)/python bench/round_trip.py
+	$(if $(or $(KUBECONFIG),$(wildcard $(LAB_KUBECONFIG))),$(MAKE) bench-cluster)
+
+bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of cluster-up
+	$(ON_CLUSTER) $(BIN)/python bench/cluster.py
+	$(ON_CLUSTER) $(BIN)/python bench/tunnel.py
 
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python -m runner.docs_tables
 	$(BIN)/python -m runner.cli.manual
+	$(BIN)/python -m runner.backends.kubernetes.samples
 
 constraints: $(READY)  ## pin anew what CI tests
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --upgrade --quiet \
@@ -52,5 +106,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/uv || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "Python's venv module is missing (Debian: apt install python3-venv)"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --editable '.[dev]' --constraint constraints.txt
 	@touch $@
