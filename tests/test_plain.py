@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runner.cli.interrupts import Interrupts
 from runner.masking import Mask
 from runner.phases import read_phases
 from runner.plain import open_plain
@@ -70,11 +73,16 @@ def test_values_from_before_are_remembered(tmp_path: Path) -> None:
         assert "three" in remembered(seen, ["three"])
 
 
+@pytest.fixture
+def _ctrl_c_raises() -> Iterator[None]:
+    """As in a terminal; what was started in the background may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_raises")
 def test_ctrl_c_is_noted_with_its_time_or_raised() -> None:
-    import signal
-
-    from runner.cli.interrupts import Interrupts
-
     began = time.monotonic()
     with Interrupts() as interrupts:
         for _ in range(2):
