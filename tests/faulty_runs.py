@@ -63,15 +63,6 @@ class Cluster:
         with self.line.starting("submit", *words) as started:
             yield started, started.run_id
 
-    def runs(self, run_id: str) -> None:
-        """Its agent is at work."""
-
-        def running(snap: Snapshot) -> bool:
-            agent = snap.pod.container("agent") if snap.pod else None
-            return agent is not None and agent.state == "running"
-
-        self.until(run_id, running, "its agent runs")
-
 
 def only_run(line: CommandLine) -> str:
     """The one that this directory knows of."""
