@@ -123,8 +123,9 @@ class Relay:
         self._start()
 
     def cut(self) -> None:
-        """Drop every connection, and refuse new ones."""
-        self._listening.shutdown(socket.SHUT_RDWR)
+        """Drop every connection, and refuse new ones; once more changes nothing."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for sock in list(self._open):
             with contextlib.suppress(OSError):

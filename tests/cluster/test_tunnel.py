@@ -105,9 +105,9 @@ def test_a_network_that_goes_away_and_comes_back(
     """A restart of the API server is no more than this, seen from here."""
     with relayed(kubeconfig, tmp_path) as (file, relay):
         client = connect_as(file, namespace)
-        with forward(client, pod, HTTP) as port, httpx.Client(timeout=60) as http:
+        with forward(client, pod, HTTP) as port:
             url = f"http://127.0.0.1:{port}"
-            assert http.get(f"{url}/10").content == b"x" * 10
+            assert httpx.get(f"{url}/10").content == b"x" * 10
             with contextlib.closing(socket.create_connection(("127.0.0.1", port), 30)) as sock:
                 sock.sendall(b"GET /%d HTTP/1.1\r\n\r\n" % SIZE)
                 assert whole(sock, 1000)
@@ -115,7 +115,8 @@ def test_a_network_that_goes_away_and_comes_back(
                 with pytest.raises(ConnectionResetError):  # and no end that looks like a whole
                     whole(sock, SIZE)
             threading.Timer(3.0, relay.heal).start()
-            assert http.get(f"{url}/20").content == b"x" * 20  # waits for the way to come back
+            answer = httpx.get(f"{url}/20", timeout=60)  # waits for the way to come back
+            assert answer.content == b"x" * 20
         assert client.read("pods", pod)["metadata"]["name"] == pod
 
 
