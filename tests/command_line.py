@@ -135,10 +135,12 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
+            started = Started(process)
             try:
-                yield Started(process)
+                yield started
             finally:
                 process.kill()
+                started.end()  # before its pipes are closed, which are still being read
 
     def __call__(self, *words: str) -> Told:
         """A command to its end."""
