@@ -215,7 +215,8 @@ class Pods(Camel):
         default=60, ge=5, description="Seconds that a pod has to end by itself."
     )
     env: Mapping[str, str] = Field(
-        default={}, description="Variables of clone and install: package indexes, mirrors."
+        default={},
+        description="Variables of clone, models and install: package indexes, HF_ENDPOINT.",
     )
 
 
@@ -246,7 +247,8 @@ class Cluster(Camel):
     )
     records: Records = Field(default=Records(), description="Where records are kept.")
     cache_claim: str | None = Field(
-        default=None, description="Claim for the cache of Python packages, ReadWriteMany."
+        default=None,
+        description="Claim for the caches of models and Python packages, ReadWriteMany.",
     )
     volumes: Annotated[Mapping[str, Claim], AfterValidator(_volume_names)] = Field(
         default={}, description="Claims that experiments may mount, by the name they use."

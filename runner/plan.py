@@ -26,6 +26,16 @@ class PinnedRepo(Table):
     install: bool
 
 
+class PinnedModel(Table):
+    """A model at one commit."""
+
+    name: str
+    revision: str | None
+    commit: str
+    size: int | None = Field(description="Bytes of its files, as the hub says; None if unknown.")
+    secret: str | None = Field(description="Name of the secret that the hub wants.")
+
+
 class InputFile(Table):
     """A file that goes into the workspace before the run; its bytes are kept by their SHA-256."""
 
@@ -60,6 +70,7 @@ class RunPlan(Table):
     backend: str
     experiment: Experiment
     repos: tuple[PinnedRepo, ...] = ()
+    models: tuple[PinnedModel, ...] = ()
     python: str = Field(description="Version or path of the kernel's Python.")
     packages: tuple[str, ...] = ()
     inputs: tuple[InputFile, ...] = ()
@@ -78,7 +89,7 @@ class RunPlan(Table):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Names of every secret that the run needs."""
-        return self.experiment.secrets if self.agent else self.experiment.sandbox.secrets
+        return self.experiment.secrets if self.agent else self.experiment.sandbox.all_secrets
 
     @property
     def to_install(self) -> tuple[str, ...]:
@@ -111,6 +122,7 @@ def make_plan(
     author: str,
     created: str,
     commits: Sequence[str],
+    models: Sequence[PinnedModel],
     python: str,
     packages: Sequence[str],
     inputs: Sequence[InputFile],
@@ -137,6 +149,7 @@ def make_plan(
         backend=settings.backend,
         experiment=experiment,
         repos=repos,
+        models=tuple(models),
         python=python,
         packages=tuple(packages),
         inputs=tuple(inputs),

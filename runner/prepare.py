@@ -1,4 +1,4 @@
-"""What is done in a workspace before its sandbox server starts: clone, install, note what is there.
+"""What is done before a sandbox server starts: clone, fetch, install, note what is there.
 
 Runs our own code only, never the experiment's, and with none of its secrets.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner import git, packages
+from runner import git, models, packages
 from runner.errors import InfrastructureError
 from runner.phases import PhaseLog
 from runner.plan import RunPlan
@@ -38,6 +38,19 @@ def clone(
         with log.phase("cloning", f"{repo.url} at {repo.commit[:12]}"):
             git.clone(repo.url, repo.commit, part, _left(end, "clone"), env)
             part.replace(place)
+
+
+def fetch(
+    plan: RunPlan, log: PhaseLog, end: float, secrets: Mapping[str, str], report: models.Report
+) -> None:
+    """Have every model at its pinned commit in the hub library's cache.
+
+    `secrets` has the values of those that the models name.
+    """
+    for model in plan.models:
+        with log.phase("fetching", f"{model.name} at {model.commit[:12]}"):
+            token = secrets.get(model.secret) if model.secret else None
+            models.fetch(model, _left(end, "fetch models"), token, report)
 
 
 def install(

@@ -54,7 +54,9 @@ GPU_CLASSES: Mapping[str, tuple[str, ...]] = {
 class Deadlines(Table):
     """How long each phase before the kernel's readiness may take."""
 
-    prepare: Duration = Field(default=1800.0, description="Cloning repos and installing packages.")
+    prepare: Duration = Field(
+        default=1800.0, description="Cloning repos, fetching models, installing packages."
+    )
     start: Duration = Field(
         default=120.0, description="From the sandbox's start to a ready kernel."
     )
@@ -161,7 +163,7 @@ class Settings(BaseSettings):
     )
     deadlines: Deadlines = Field(
         default=Deadlines(),
-        description="`prepare` (cloning and installing) and `start` (to the kernel).",
+        description="`prepare` (cloning, fetching, installing) and `start` (to the kernel).",
     )
     gpu_hour_usd: float | None = Field(
         default=None, ge=0, description="What an hour of one GPU costs the lab, in dollars."

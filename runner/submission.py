@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from runner import git
+from runner import models as hub
 from runner.backends import backend_of
-from runner.backends.base import Handle, Progress
+from runner.backends.base import Handle, Progress, Resolved
 from runner.config import Experiment, load, parse
 from runner.config.files import walk
+from runner.config.parts import ModelConfig
 from runner.errors import ConfigError, RecordError, RunnerError, UsageError
 from runner.names import new_run_id
-from runner.plan import InputFile, RunPlan, make_plan, plan_in_force
+from runner.plan import InputFile, PinnedModel, RunPlan, make_plan, plan_in_force
 from runner.record import Record, now, read_lines
 from runner.secrets import SecretValues
 from runner.settings import Settings
@@ -105,6 +107,7 @@ def from_experiment(
                 raise
             progress(f"not looked up, as this machine may not: {error.message}")
             commits.append(repo.ref.lower())
+    models = [_pinned(model, resolved, progress) for model in experiment.sandbox.models]
     plan = make_plan(
         experiment,
         settings,
@@ -112,6 +115,7 @@ def from_experiment(
         author=getpass.getuser(),
         created=now(),
         commits=commits,
+        models=models,
         python=resolved.python,
         packages=resolved.packages,
         inputs=inputs,
@@ -123,6 +127,33 @@ def from_experiment(
         agent=agent,
     )
     return Submission(plan, resolved.secrets, blobs)
+
+
+def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> PinnedModel:
+    """The model at the commit that its revision is now."""
+    progress(f"looking up the model {model.name}")
+    token = resolved.secrets.get(model.secret) if model.secret else None
+    try:
+        found = hub.resolve(
+            model.name,
+            model.revision,
+            LOOK_UP_DEADLINE_S,
+            endpoint=resolved.hub,
+            token=token,
+        )
+    except RunnerError as error:
+        # The cluster's secret may read what this machine may not.
+        if token or not (model.secret and model.revision and git.is_commit(model.revision)):
+            raise
+        progress(f"not looked up, as this machine may not: {error.message}")
+        found = hub.Found(model.revision.lower(), None)
+    return PinnedModel(
+        name=model.name,
+        revision=model.revision,
+        commit=found.commit,
+        size=found.size,
+        secret=model.secret,
+    )
 
 
 def start(submission: Submission, settings: Settings) -> Handle:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runner.backends.kubernetes.samples import plan as sample_plan
 from runner.cluster import Cluster, example
 from runner.names import RUN_ID_LENGTH
-from runner.plan import PinnedRepo, PlannedImages, RunPlan
+from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,%d}[a-z0-9])?"
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -99,6 +99,11 @@ def plans(draw: st.DrawFn) -> RunPlan:
         )
         for install in draw(st.lists(st.booleans(), max_size=1))
     )
+    models = (
+        PinnedModel(name=name, revision=None, commit="0" * 40, size=None, secret=secret)
+        for name in draw(st.lists(st.sampled_from(["a/b", "a", "A-b.c/D_e"]), max_size=2))
+        for secret in [draw(st.one_of(st.none(), SECRETS))]
+    )
     base = made.images or PlannedImages(sandbox="", agent="", python="")
     update: dict[str, Any] = {
         "run_id": draw(names(RUN_ID_LENGTH)),
@@ -106,6 +111,7 @@ def plans(draw: st.DrawFn) -> RunPlan:
         "author": draw(VALUES),
         "packages": tuple(draw(st.lists(st.sampled_from(["numpy==2.3.5", "torch==2.9.0"])))),
         "repos": tuple(repos),
+        "models": tuple(models),
         "images": base.model_copy(update={"packages": ("numpy==2.3.5",)}),
         "prepare_deadline_s": float(draw(st.integers(1, 366 * 86400))),
     }

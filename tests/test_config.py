@@ -30,7 +30,7 @@ system_packages = ["git"]
 python_packages = ["torch", "pandas>=2"]
 notebook_packages = ["matplotlib", "torch"]
 python_version = "3.12"
-env = { HF_HOME = "/data/hf" }
+env = { HF_TOKENS = "many" }
 cpu = "1500m"
 memory = "16Gi"
 disk = "100G"
@@ -47,7 +47,11 @@ docker_in_docker = true
 debug = true
 encrypted_ports = [8080]
 jupyter_port = 8888
-models = ["google/gemma-2-9b-it", { name = "a/b", is_peft = true, base_model = "c/d" }]
+models = [
+  "google/gemma-2-9b-it",
+  { name = "a/b", revision = "v1", secret = "HUB_TOKEN" },
+  { name = "a/b", is_peft = true, base_model = "c/d" },
+]
 
 [workspace]
 libraries = ["client.py"]
@@ -105,7 +109,11 @@ def test_every_field(folder: Path) -> None:
     assert box.local_dirs[0].source == folder / "data"
     assert (box.timeout, box.idle_timeout) == (7200, 600)
     assert made.workspace.libraries == (folder / "client.py",)
-    assert made.secrets == ("HF_TOKEN", "TEAM_KEY")
+    assert made.secrets == ("HF_TOKEN", "HUB_TOKEN", "TEAM_KEY")
+    assert [(m.name, m.revision) for m in box.models[:2]] == [
+        ("google/gemma-2-9b-it", None),
+        ("a/b", "v1"),
+    ]
     assert made.agent.base_url == "https://gateway.example.org"
     given = set(box.model_fields_set) | {"python_packages"}
     assert given == set(SandboxConfig.model_fields), "the example above has every field"
@@ -331,6 +339,13 @@ def test_names_that_are_refused(name: str, offer: str) -> None:
         ({"env": {"K": "v"}, "secrets": ["K"]}, "sandbox", "K in both"),
         ({"volumes": [{"name": "w", "path": "../x"}]}, "sandbox.volumes[0].path", "inside"),
         ({"volumes": [{"name": "w"}]}, "sandbox.volumes[0].path", "a value, found none"),
+        ({"models": ["../a"]}, "sandbox.models[0].name", '"org/name"'),
+        ({"models": ["a/b/c"]}, "sandbox.models[0].name", '"org/name"'),
+        ({"models": ["--token/x"]}, "sandbox.models[0].name", '"org/name"'),
+        ({"models": [{"name": "a", "revision": "-x"}]}, "sandbox.models[0].revision", "option"),
+        ({"models": [{"name": "a", "secret": "hf_x"}]}, "sandbox.models[0].secret", "HF_TOKEN"),
+        ({"models": ["a/b", "a/b"]}, "sandbox", "'a/b' twice"),
+        ({"models": ["a/b"], "env": {"HF_HOME": "/x"}}, "sandbox", "HF_HOME in `env`"),
         ({"jupyter_port": 80}, "sandbox.jupyter_port", "1024 or more"),
         ({"jupyter_port": 70000}, "sandbox.jupyter_port", "65535 or less"),
         ({"on_disruption": "retry"}, "sandbox.on_disruption", "'resume' or 'fail'"),

@@ -12,12 +12,14 @@ from runner.backends.kubernetes import manifests
 from runner.backends.kubernetes.samples import FOLDER, SAMPLES, plan, text
 from runner.cluster import example
 from runner.errors import UsageError
-from runner.plan import PinnedRepo, RunPlan
+from runner.plan import PinnedModel, PinnedRepo, RunPlan
 
+MODELS = [("lab/tiny", "a"), ("lab/tiny", "b"), ("lone", "c")]
 BUSY = {
     "gpu": "A100",
     "repos": ["org/repo"],
     "secrets": ["HF_TOKEN"],
+    "models": [{"name": "lab/tiny", "secret": "HUB_TOKEN"}],
     "volumes": [{"name": "models", "path": "/models"}],
 }
 
@@ -25,6 +27,13 @@ BUSY = {
 def _repos(*, install: bool) -> tuple[Any, ...]:
     url = "https://example.org/org/repo"
     return (PinnedRepo(url=url, name="repo", ref=None, commit="0" * 40, install=install),)
+
+
+def _models() -> tuple[PinnedModel, ...]:
+    return tuple(
+        PinnedModel(name=name, revision=None, commit=sign * 40, size=1, secret="HUB_TOKEN")
+        for name, sign in MODELS
+    )
 
 
 # -- golden files ------------------------------------------------------------------------------
@@ -50,10 +59,11 @@ def test_every_golden_file_is_a_sample() -> None:
 def test_containers_come_in_the_order_in_which_they_are_needed() -> None:
     cluster = example(volumes={"models": {"claim": "m"}})
     busy = plan("busy", BUSY, packages=("pandas==2.3.3",)).model_copy(
-        update={"repos": _repos(install=False)}
+        update={"repos": _repos(install=False), "models": _models()}
     )
     pod = spec(busy, cluster)
-    assert [c["name"] for c in pod["initContainers"]] == ["record", "clone", "install", "sandbox"]
+    order = ["record", "clone", "models", "install", "sandbox"]
+    assert [c["name"] for c in pod["initContainers"]] == order
     assert [c["name"] for c in pod["containers"]] == ["agent"]
     assert [c["name"] for c in spec(plan("small", {}))["initContainers"]] == ["record", "sandbox"]
 
@@ -100,16 +110,18 @@ def test_secrets_are_where_they_are_needed_and_nowhere_else() -> None:
         volumes={"models": {"claim": "m"}},
     )
     busy = plan("busy", BUSY, packages=("pandas==2.3.3",)).model_copy(
-        update={"repos": _repos(install=True)}
+        update={"repos": _repos(install=True), "models": _models()}
     )
     found = containers(spec(busy, cluster))
     assert {name: secret_names(container) for name, container in found.items()} == {
         "record": {"s3-keys"},
         "clone": set(),
+        "models": {"runner-secrets"},
         "install": set(),
         "sandbox": {"hugging-face"},
         "agent": {"s3-keys", "runner-secrets"},
     }
+    assert [name for name, c in found.items() if "HUB_TOKEN" in variables(c)] == ["models"]
     assert [name for name, c in found.items() if "git" in mounted(c)] == ["clone"]
     assert [name for name, c in found.items() if "token" in mounted(c)] == ["sandbox", "agent"]
 
@@ -128,9 +140,9 @@ def test_who_may_write_what() -> None:
         "shm": True,
         "tmp-sandbox": True,
         "venv": True,
-        "cache": False,
         "lab-models": False,
     }
+    assert {name for name, c in found.items() if "cache" in mounted(c)} == {"install"}
     assert mounted(found["agent"]) == {
         "state": False,
         "config": False,
@@ -140,6 +152,37 @@ def test_who_may_write_what() -> None:
     }
     read_only = {n: c["securityContext"]["readOnlyRootFilesystem"] for n, c in found.items()}
     assert [name for name, value in read_only.items() if not value] == ["sandbox"]
+
+
+def test_sandbox_sees_its_own_models_of_the_cache_and_cannot_write_them() -> None:
+    busy = plan("busy", {}).model_copy(update={"models": _models()})
+    found = containers(spec(busy, example(cacheClaim="cache")))
+    mounts = {
+        name: [
+            (mount["mountPath"], mount.get("subPath"), mount.get("readOnly", False))
+            for mount in container["volumeMounts"]
+            if mount["name"] == "cache"
+        ]
+        for name, container in found.items()
+    }
+    hub = "huggingface/hub"
+    assert mounts == {
+        "record": [],
+        "models": [("/cache", None, False)],
+        "sandbox": [
+            (f"/cache/{hub}/models--lab--tiny", f"{hub}/models--lab--tiny", True),
+            (f"/cache/{hub}/models--lone", f"{hub}/models--lone", True),
+        ],
+        "agent": [],
+    }
+    assert variables(found["models"])["HF_HUB_CACHE"] == f"/cache/{hub}"
+
+
+def test_models_are_the_runs_own_where_there_is_no_cache() -> None:
+    found = containers(spec(plan("p", {}).model_copy(update={"models": _models()})))
+    home = variables(found["sandbox"])["HF_HOME"]
+    assert variables(found["models"])["HF_HUB_CACHE"] == f"{home}/hub"
+    assert mounted(found["models"])["workspace"]
 
 
 def test_sandbox_sees_the_plan_but_not_the_record_with_the_score_script() -> None:

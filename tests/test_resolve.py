@@ -266,6 +266,23 @@ def test_all_missing_secrets_are_told_with_what_sets_them(api: FakeApi) -> None:
     assert "c2VjcmV0" not in said
 
 
+def test_a_models_secret_has_to_be_there_too(api: FakeApi) -> None:
+    models = [
+        {"name": "a/b", "secret": "EMPTY"},
+        {"name": "c", "secret": "HF_TOKEN"},
+        {"name": "d"},
+    ]
+    said = refused(api, models=models)
+    assert "sandbox.models EMPTY: the Secret runner-secrets has no value of the key EMPTY" in said
+    assert "HF_TOKEN" not in said
+
+
+def test_models_are_looked_up_where_the_pods_fetch_them(api: FakeApi) -> None:
+    assert resolved(api, models=["a/b"]).hub is None
+    mirror = {"env": {"HF_ENDPOINT": "https://hub.lab.example"}}
+    assert resolved(api, cluster(pods=mirror), models=["a/b"]).hub == "https://hub.lab.example"
+
+
 def test_a_sandbox_alone_needs_no_key_of_the_model(api: FakeApi) -> None:
     api.put("secrets", "runner-secrets", data={})
     found = resolve(

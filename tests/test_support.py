@@ -114,7 +114,8 @@ def test_what_takes_effect_on_local(sandbox: dict[str, Any]) -> None:
         ({"docker_in_docker": True}, "docker_in_docker", "privileged"),
         ({"debug": True}, "debug", "runner shell"),
         ({"encrypted_ports": [8080]}, "encrypted_ports", "runner open"),
-        ({"models": ["a/b"]}, "models", "sandbox.volumes"),
+        ({"models": [{"name": "a/b", "hidden": True}]}, "models[0].hidden", "a cell"),
+        ({"models": ["c", {"name": "a/b", "var_name": "m"}]}, "models[1].var_name", "a cell"),
     ],
 )
 def test_what_local_refuses(sandbox: dict[str, Any], key: str, words: str) -> None:
@@ -132,7 +133,6 @@ def test_what_local_refuses(sandbox: dict[str, Any], key: str, words: str) -> No
         ({"docker_in_docker": True}, "privileged"),
         ({"debug": True}, "runner shell"),
         ({"encrypted_ports": [8080]}, "runner open"),
-        ({"models": ["a/b"]}, "sandbox.volumes"),
         ({"jupyter_port": 8888}, "no such key on `kubernetes`: a pod has its ports to itself"),
     ],
 )
@@ -142,6 +142,20 @@ def test_what_no_cluster_can_do(sandbox: dict[str, Any], words: str) -> None:
     assert error.key == f"sandbox.{key}"
     assert error.hint
     assert words in str(error)
+
+
+@pytest.mark.parametrize("backend", ["local", "kubernetes"])
+@pytest.mark.parametrize(
+    "more",
+    [{"var_name": "m"}, {"hidden": True}, {"is_peft": True}, {"base_model": "a/c"}],
+)
+def test_models_are_fetched_and_not_loaded(backend: str, more: dict[str, Any]) -> None:
+    model = {"name": "a/b", "revision": "v1", "secret": "HUB_TOKEN"}
+    assert refusals(experiment(models=[model]), backend, BARE) == []
+    (error,) = refusals(experiment(models=[model | more]), backend, BARE)
+    (key,) = more
+    assert error.key == f"sandbox.models[0].{key}"
+    assert "fetched, and not loaded" in str(error)
 
 
 def test_what_only_a_cluster_knows_is_not_refused_without_it() -> None:

@@ -17,6 +17,7 @@ from runner.agent import tools as module
 from runner.agent.prompt import system_prompt
 from runner.agent.tools import Toolbox
 from runner.config import ExecutionMode
+from runner.plan import PinnedModel
 from runner.session import LostOperation, Result, Session
 
 SECRET = "canary-value-0123456789"
@@ -460,6 +461,12 @@ def test_the_prompt_names_only_tools_that_there_are(mode):
     named = set(re.findall(r"\b[a-z]+_(?:cell|notebook|shell|markdown|files?|kernel)\b", prompt))
     assert named | {"wait", "interrupt"} <= set(there) | {"wait", "interrupt"}
     assert bool(named) == (mode is ExecutionMode.NOTEBOOK)
+
+
+def test_the_prompt_says_how_a_model_that_was_fetched_is_loaded():
+    about = {"name": "lab/tiny", "revision": None, "commit": "a" * 40, "size": 1, "secret": None}
+    prompt = system_prompt(make_plan(models=(PinnedModel.model_validate(about),)))
+    assert f'from_pretrained("lab/tiny", revision="{"a" * 40}")' in prompt
 
 
 def test_the_docs_have_every_tool():

@@ -30,7 +30,7 @@ class AgentOptions(BaseModel):
     """Made when the sandbox is not needed any more, if somebody looks for it there; else the
     server is told."""
     prepared: bool = False
-    """Whether cloning and installing are over, as where init containers did them."""
+    """Whether preparing is over, as where init containers did it."""
     where: dict[str, str] = {}
     """What else the attempt's line says of the place: in a pod `job`, `pod`, `pod_uid`, `node`."""
     reason: str = "started"

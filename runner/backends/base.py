@@ -28,7 +28,8 @@ class Resolved:
     `python` is the version of the kernel's Python, `packages` are pins, `gpus`
     UUIDs where the backend picks them itself. `secrets` has the values that
     the client has to bring; none where the backend has them. `clones` says that it
-    clones with credentials of its own, which may read what this machine may not.
+    clones with credentials of its own, which may read what this machine may not. `hub`
+    is the URL that it fetches models from, if it is not this machine's.
     """
 
     python: str
@@ -38,6 +39,7 @@ class Resolved:
     images: PlannedImages | None = None
     gpu_hour_usd: float | None = None
     clones: bool = False
+    hub: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ _SCP = re.compile(
 _GITHUB = re.compile(r"[A-Za-z0-9][\w-]*/[\w.][\w.-]*", re.ASCII)
 _REPO_NAME = re.compile(r"[\w.][\w.-]*", re.ASCII)
 _REF_NEVER = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock$|/$|\.$|^/|^\.|/\.")
+_MODEL = re.compile(r"(?=.{1,96}$)(?!.*(--|\.\.))(\w[\w.-]*/)?\w[\w.-]*(?<![.-])", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
@@ -101,6 +102,11 @@ def requirement_problem(text: str) -> str:
 def is_env_name(text: str) -> bool:
     """Whether a shell and Python accept this as the name of an environment variable."""
     return _ENV_NAME.fullmatch(text) is not None
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a hub could have a model of this name."""
+    return _MODEL.fullmatch(text) is not None
 
 
 def is_secret_name(text: str) -> bool:

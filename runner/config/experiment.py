@@ -16,9 +16,9 @@ from pydantic import (
 )
 
 from runner.config.files import FilePath, LibraryPath, check_size, task_text
-from runner.config.parts import Table
+from runner.config.parts import SecretName, Table
 from runner.config.refuse import refuse
-from runner.config.sandbox import SandboxConfig, SecretName
+from runner.config.sandbox import SandboxConfig
 from runner.names import NAME_RULE, is_name, slug
 
 PROVIDERS = ("anthropic", "scripted")
@@ -143,4 +143,4 @@ class Experiment(Table):
     def secrets(self) -> tuple[str, ...]:
         """Names of every secret that the run needs, the agent's key among them."""
         own = (self.agent.llm_secret,) if self.agent.llm_secret else ()
-        return tuple(dict.fromkeys(self.sandbox.secrets + own))
+        return tuple(dict.fromkeys(self.sandbox.all_secrets + own))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from runner.config.experiment import Experiment
 from runner.config.machine import Machine
-from runner.config.rows import NOWHERE, Refusal, Row
+from runner.config.rows import NOWHERE, Refusal, Row, preloading
 
 
 def _port(value: int, _: Experiment, __: Machine) -> Iterator[Refusal]:
@@ -46,6 +46,11 @@ KUBERNETES: Mapping[str, Row] = {
     "sandbox.notebook_packages": Row("the same as `python_packages`"),
     "sandbox.python_version": Row(
         "picks an image with this Python; refused if the catalogue has none"
+    ),
+    "sandbox.models": Row(
+        "fetched by an init container at a pinned commit, which is recorded, into the chart's "
+        "cache, which the sandbox cannot write",
+        preloading,
     ),
     "sandbox.env": Row("set for the kernel and shell commands"),
     "sandbox.cpu": Row("requested of the node, and the limit"),

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, m
 
 from runner.config import checks
 from runner.config.files import workspace_path
-from runner.config.refuse import refuse
+from runner.config.refuse import HIDDEN, refuse
 from runner.names import is_name
 
 
@@ -39,11 +39,31 @@ def _ref(text: str) -> str:
     return text
 
 
+def secret_name(text: str) -> str:
+    """A secret's name; what looks like a value is refused and not repeated."""
+    if not checks.is_secret_name(text):
+        raise refuse(
+            'the name of a secret, such as "HF_TOKEN" (upper case letters, digits, `_`)',
+            found=HIDDEN,
+            hint="The value goes into the environment or a .env file, never into this one.",
+        )
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not checks.is_model_name(text):
+        raise refuse('the name of a model on its hub, such as "org/name"')
+    return text
+
+
 def _url(text: str) -> str:
     url = checks.full_url(text)
     if problem := checks.url_problem(url):
         raise refuse('a git repository: "org/name" or its URL', hint=f"Refused, as {problem}.")
     return url
+
+
+SecretName = Annotated[str, AfterValidator(secret_name)]
 
 
 class RepoConfig(Table):
@@ -92,10 +112,22 @@ class VolumeConfig(Table):
 
 
 class ModelConfig(Table):
-    """A model that is preloaded into the kernel; as plain text, its name."""
+    """A model of a Hugging Face hub; as plain text, its name."""
 
-    name: str = Field(description="Name of the model on its hub.")
-    var_name: str = Field(default="model", description="Variable of the kernel that holds it.")
+    name: Annotated[str, AfterValidator(_model_name)] = Field(
+        description="Name of the model on its hub: `org/name`."
+    )
+    revision: Annotated[str, AfterValidator(_ref)] | None = Field(
+        default=None, description="Branch, tag or full commit; `main` if left out."
+    )
+    secret: SecretName | None = Field(
+        default=None,
+        description="Name of a secret with a token of the hub, which only fetching gets; for a "
+        "model that is private or gated.",
+    )
+    var_name: str | None = Field(
+        default=None, description="Variable of the kernel that holds it, loaded."
+    )
     hidden: StrictBool = Field(
         default=False, description="Whether the agent must not learn the name."
     )

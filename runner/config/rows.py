@@ -50,6 +50,19 @@ def never(why: str, instead: str) -> Check:
     return check
 
 
+def preloading(value: Any, _: Experiment, __: Machine) -> Iterator[Refusal]:
+    """The check of models that are to be more than fetched."""
+    for i, model in enumerate(value):
+        for key in ("var_name", "hidden", "is_peft", "base_model", "load_as_peft"):
+            if getattr(model, key):
+                yield Refusal(
+                    f"[{i}].{key}",
+                    "no such key in this version: a model is fetched, and not loaded",
+                    "",
+                    "Load it in a cell; an adapter's base is a model of its own in the list.",
+                )
+
+
 NOWHERE = {
     "sandbox.docker_in_docker": Row(
         "refused",
@@ -70,13 +83,6 @@ NOWHERE = {
         never(
             "nothing of a sandbox is published",
             "Use the service from a cell; `runner open` tunnels to the live notebook.",
-        ),
-    ),
-    "sandbox.models": Row(
-        "refused",
-        never(
-            "models are not preloaded yet",
-            "Mount the weights as one of sandbox.volumes, or load the model in a cell.",
         ),
     ),
 }

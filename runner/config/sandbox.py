@@ -18,9 +18,12 @@ from pydantic import (
 
 from runner.config import checks
 from runner.config.files import LocalDir, LocalFile
-from runner.config.parts import ModelConfig, RepoConfig, Table, VolumeConfig
+from runner.config.parts import ModelConfig, RepoConfig, SecretName, Table, VolumeConfig
 from runner.config.quantities import Cpu, Duration, Size, amount
-from runner.config.refuse import HIDDEN, refuse
+from runner.config.refuse import refuse
+
+CACHES = ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+"""Variables that say where the hub's library keeps models, the strongest first."""
 
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -42,17 +45,6 @@ def _gpu(name: str) -> str:
         hint = f"The number has a key of its own: gpu_count = {count}." if count.isdigit() else ""
         raise refuse('the name of a GPU, such as "A100" or "H100"', hint=hint)
     return name
-
-
-def secret_name(text: str) -> str:
-    """A secret's name; what looks like a value is refused and not repeated."""
-    if not checks.is_secret_name(text):
-        raise refuse(
-            'the name of a secret, such as "HF_TOKEN" (upper case letters, digits, `_`)',
-            found=HIDDEN,
-            hint="The value goes into the environment or a .env file, never into this one.",
-        )
-    return text
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,7 +82,6 @@ def _env(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-SecretName = Annotated[str, AfterValidator(secret_name)]
 _Distinct = AfterValidator(_distinct)
 _Requirements = tuple[Annotated[str, AfterValidator(_requirement)], ...]
 
@@ -169,7 +160,8 @@ class SandboxConfig(Table):
         description="Port of the sandbox server; a free one if left out.",
     )
     models: tuple[ModelConfig, ...] = Field(
-        default=(), description="Models preloaded into the kernel."
+        default=(),
+        description="Models of a Hugging Face hub whose files are there before the sandbox starts.",
     )
 
     @model_validator(mode="after")
@@ -178,8 +170,24 @@ class SandboxConfig(Table):
             raise refuse("`gpu` beside `gpu_count`", found="no `gpu`")
         if both := sorted(set(self.env) & set(self.secrets)):
             raise refuse("a variable in `env` or in `secrets`", found=f"{both[0]} in both")
+        if self.models and (moved := [name for name in CACHES if name in self.env]):
+            raise refuse(
+                "`models`, or a cache of your own in `env`",
+                found=f"{moved[0]} in `env`",
+                hint="With it, code would not find the models that were fetched for it.",
+            )
+        if twice := [
+            m for m, n in Counter((m.name, m.revision) for m in self.models).items() if n > 1
+        ]:
+            raise refuse("each model and revision once", found=f"{twice[0][0]!r} twice")
         _check_places(self)
         return self
+
+    @property
+    def all_secrets(self) -> tuple[str, ...]:
+        """Names of every secret that the sandbox, and what prepares it, gets."""
+        fetching = tuple(model.secret for model in self.models if model.secret)
+        return tuple(dict.fromkeys(self.secrets + fetching))
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from runner.config.experiment import Experiment
 from runner.config.files import WORKSPACE
 from runner.config.machine import Machine, gpus_for
 from runner.config.on_kubernetes import KUBERNETES
-from runner.config.rows import NOWHERE, Refusal, Row, needs
+from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
 from runner.errors import ConfigError
 
 BACKENDS = ("local", "docker", "kubernetes")
@@ -176,6 +176,10 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.notebook_packages": Row("the same as `python_packages`"),
     "sandbox.python_version": Row(
         "Python of the run's own environment; refused if it is not installed", _python_version
+    ),
+    "sandbox.models": Row(
+        "fetched at a pinned commit, which is recorded, into your own Hugging Face cache",
+        preloading,
     ),
     "sandbox.env": Row("set for the kernel and shell commands"),
     "sandbox.cpu": Row("binds the run to so many cores (Linux, whole cores)", _cpu),

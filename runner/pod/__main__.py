@@ -18,6 +18,7 @@ COMMANDS = (
     "close",
     "hold",
     "install",
+    "models",
     "receive",
     "record",
     "remove",

@@ -26,7 +26,11 @@ GIT = Path("/run/secrets/git")
 RECORD = Path("/record")
 """The record store's directory of this run (PVC) or an emptyDir (S3): `record` and `agent` only."""
 CACHE = Path("/cache")
-"""The shared cache claim: written by init containers, read-only in the sandbox."""
+"""The shared cache claim, which init containers write; the sandbox sees its models only."""
+MODELS = CACHE / "huggingface" / "hub"
+"""The hub library's cache in it."""
+HUB = WORKSPACE / ".cache" / "huggingface" / "hub"
+"""The hub library's cache of the run's own, where its code looks."""
 CA_BUNDLE = Path("/etc/runner-ca/ca.crt")
 """ConfigMap with the lab's CAs, in all containers."""
 TMP = Path("/tmp")  # noqa: S108 - an emptyDir of each container's own

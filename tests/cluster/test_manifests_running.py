@@ -15,7 +15,7 @@ from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 from runner.backends.kubernetes import manifests
 from runner.backends.kubernetes.samples import plan as sample_plan
 from runner.cluster import Cluster, example
-from runner.plan import PinnedRepo, PlannedImages, RunPlan
+from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan
 
 pytestmark = pytest.mark.cluster
 
@@ -58,6 +58,7 @@ if sys.argv[1] == "sandbox":
 PLACES = (
     *("/", "/workspace", "/sandbox", "/venv", "/record", "/cache", "/tmp"),
     *("/models", "/workspace/deep/scratch", "/etc/runner", "/run/secrets/runner"),
+    *("/cache/uv", "/cache/huggingface/hub/models--lab--tiny"),
 )
 
 Seen = dict[str, dict[str, Any]]
@@ -96,6 +97,11 @@ def plan(cluster: Cluster) -> RunPlan:
         "kubelet",
         sandbox,
         repos=(PinnedRepo(url=url, name="repo", ref=None, commit="0" * 40, install=True),),
+        models=(
+            PinnedModel(
+                name="lab/tiny", revision=None, commit="0" * 40, size=None, secret="HUB_TOKEN"
+            ),
+        ),
         images=PlannedImages(sandbox=base.image, agent=cluster.images.agent, python=base.python),
     )
 
@@ -142,10 +148,10 @@ def seen(
 
 
 def test_containers_run_in_their_order(seen: Seen) -> None:
-    assert list(seen) == ["record", "clone", "install", "sandbox", "agent"]
+    assert list(seen) == ["record", "clone", "models", "install", "sandbox", "agent"]
     times = [one["time"] for one in seen.values()]
-    assert times[:4] == sorted(times[:4])
-    assert times[4] > times[2]
+    assert times[:5] == sorted(times[:5])
+    assert times[5] > times[3]
 
 
 def test_nothing_runs_as_root_or_has_the_clusters_token(seen: Seen) -> None:
@@ -164,6 +170,7 @@ def test_each_secret_is_where_it_is_needed(seen: Seen) -> None:
         return [key for key, one in seen.items() if one["env"].get(name)]
 
     assert having("HF_TOKEN") == ["sandbox"]
+    assert having("HUB_TOKEN") == ["models"]
     assert having("ANTHROPIC_API_KEY") == ["agent"]
     assert [key for key, one in seen.items() if one["git"]] == ["clone"]
     assert [key for key, one in seen.items() if one["token"] == "t0ken"] == ["sandbox", "agent"]
@@ -174,11 +181,13 @@ def test_each_container_can_write_where_it_has_to(seen: Seen) -> None:
     assert {name: set(one["writable"]) for name, one in seen.items()} == {
         "record": inside | {"/record"},
         "clone": inside,
+        "models": inside | {"/cache"},
         "install": inside | {"/cache", "/venv"},
         "sandbox": inside | {"/venv", "/workspace/deep/scratch"},
         "agent": {"/record", "/tmp"},
     }
     assert "/models" in seen["sandbox"]["there"]
+    assert "/cache/huggingface/hub/models--lab--tiny" in seen["sandbox"]["there"]
     assert "/record" not in seen["sandbox"]["there"]
 
 
@@ -233,7 +242,7 @@ def _surroundings() -> list[dict[str, Any]]:
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "runner-secrets"},
-            "stringData": {"HF_TOKEN": "hf", "ANTHROPIC_API_KEY": "sk"},
+            "stringData": {"HF_TOKEN": "hf", "HUB_TOKEN": "hub", "ANTHROPIC_API_KEY": "sk"},
         },
         {
             "apiVersion": "v1",

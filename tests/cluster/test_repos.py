@@ -38,10 +38,7 @@ import os, pathlib
 import idna, tiny_lib
 print(tiny_lib.value, pathlib.Path("lib/part/part.py").read_text(), idna.__name__)
 print("git", os.path.exists("/run/secrets/git"), os.environ.get("GIT_ASKPASS"))
-try:
-    open("/cache/mine", "w")
-except OSError as error:
-    print("cache:", error.strerror)
+print("cache", os.path.exists("/cache"))
 """
 
 
@@ -90,7 +87,7 @@ def test_private_repos_with_submodules_are_cloned_and_installed_at_once(
         said = run.results()[0]
         assert "7 part idna" in said, said
         assert "git False None" in said
-        assert "cache: Read-only file system" in said
+        assert "cache False" in said
         assert run.plan.repos[0].commit == commit
         traces = [*lab.traces(run), *((str(f), f.read_bytes()) for f in files(run.path))]
         assert not [name for name, content in traces if TOKEN.encode() in content]

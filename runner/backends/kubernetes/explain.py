@@ -21,7 +21,7 @@ from runner.phases import Phase
 from runner.record.run import RunState
 
 INFRASTRUCTURE = 3
-STEPS = {"record": "filling", "clone": "cloning", "install": "installing"}
+STEPS = {"record": "filling", "clone": "cloning", "models": "fetching", "install": "installing"}
 """What each init container does, as a phase."""
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")

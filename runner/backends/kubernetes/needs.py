@@ -73,6 +73,8 @@ def of_experiment(experiment: Experiment, cluster: Cluster, *, agent: bool) -> I
     """What the experiment's own fields lead to, by way of the chart's values."""
     sandbox = experiment.sandbox
     yield from secrets(sandbox.secrets, cluster, "sandbox.secrets")
+    fetching = [model.secret for model in sandbox.models if model.secret]
+    yield from secrets(fetching, cluster, "sandbox.models")
     if agent and experiment.agent.llm_secret:
         yield from secrets([experiment.agent.llm_secret], cluster, "agent.llm_secret")
     for volume in sandbox.volumes:

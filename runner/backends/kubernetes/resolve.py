@@ -25,7 +25,7 @@ from runner.config.experiment import Experiment
 from runner.config.explain import combined, config_error
 from runner.config.support import refusals
 from runner.errors import ConfigError, RunnerError, UsageError
-from runner.plan import PinnedRepo, PlannedImages, RunPlan
+from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan
 from runner.secrets import SecretValues
 
 BACKEND = "kubernetes"
@@ -111,6 +111,7 @@ def resolve(
         images=_images(cluster, image, found.image),
         gpu_hour_usd=cluster.gpu_hour_usd,
         clones=cluster.secrets.git is not None,
+        hub=cluster.pods.env.get("HF_ENDPOINT"),
     )
 
 
@@ -271,6 +272,10 @@ def _probe(
         PinnedRepo(url=repo.url, name=repo.name, ref=None, commit="0" * 40, install=repo.install)
         for repo in experiment.sandbox.repos
     )
+    models = tuple(
+        PinnedModel(name=model.name, revision=None, commit="0" * 40, size=None, secret=model.secret)
+        for model in experiment.sandbox.models
+    )
     return RunPlan(
         run_id="probe",
         name=experiment.name,
@@ -279,6 +284,7 @@ def _probe(
         backend=BACKEND,
         experiment=experiment,
         repos=repos,
+        models=models,
         python=images.python,
         packages=tuple(lacking),
         images=images,

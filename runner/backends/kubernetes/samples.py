@@ -16,7 +16,7 @@ from runner.backends.kubernetes import manifests
 from runner.cluster import Cluster, example
 from runner.config import load, parse
 from runner.config.experiment import WorkspaceConfig
-from runner.plan import InputFile, PinnedRepo, PlannedImages, RunPlan
+from runner.plan import InputFile, PinnedModel, PinnedRepo, PlannedImages, RunPlan
 
 FOLDER = Path(__file__).parents[3] / "k8s"
 
@@ -119,7 +119,7 @@ def sandbox() -> Objects:
 
 
 def everything() -> Objects:
-    """Private repos, packages, secrets, volumes, inputs, caches; the second attempt of a run."""
+    """Private repos and models, packages, secrets, volumes, inputs, caches; a second attempt."""
     cluster = example(
         secrets={
             "named": {"HF_TOKEN": {"secret": "hugging-face", "key": "token"}},
@@ -151,12 +151,15 @@ def everything() -> Objects:
             {"name": "models", "path": "/models", "read_only": True},
             {"name": "scratch", "path": "scratch"},
         ],
+        "models": [{"name": "lab/tiny", "secret": "HF_TOKEN"}],
         "priority": "high",
     }
+    model = {"name": "lab/tiny", "revision": None, "commit": _COMMIT, "size": 4_000_000}
     made = plan(
         "everything",
         asked,
         repos=(PinnedRepo(url=url, name="interp_embed", ref=None, commit=_COMMIT, install=True),),
+        models=(PinnedModel.model_validate(model | {"secret": "HF_TOKEN"}),),
         packages=("numpy==2.3.5", "pandas==2.3.3", "sae-lens==6.22.0"),
         images=_images("numpy==2.3.5", "pandas==2.3.3"),
         inputs=(InputFile(path="data/prompts.csv", sha256=_SHA256, bytes=4, mode=0o644),),

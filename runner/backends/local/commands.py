@@ -37,7 +37,7 @@ def rendered(plan: RunPlan, paths: Paths) -> dict[str, Any]:
             "command": sandbox(paths, own.sandbox.timeout, "SOCKET", "LOCK"),
             "directory": str(paths.workspace),
             "environment": sandbox_variables(plan) | own.sandbox.env,
-            "secrets": list(own.sandbox.secrets),
+            "secrets": list(own.sandbox.all_secrets),
         },
         {
             "name": "agent",

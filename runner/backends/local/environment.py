@@ -9,7 +9,9 @@ from collections.abc import Mapping
 _KEPT = {
     "CUDA_HOME",
     "CURL_CA_BUNDLE",
+    "HF_ENDPOINT",
     "HF_HOME",
+    "HF_HUB_CACHE",
     "HOME",
     "LANG",
     "LANGUAGE",
@@ -26,7 +28,7 @@ _KEPT = {
 _KEPT_PREFIXES = ("GIT_SSL_", "LC_", "PIP_", "SSL_", "UV_")
 _PROXIES = {"all_proxy", "http_proxy", "https_proxy", "no_proxy"}
 
-_FETCHING = {"NETRC", "SSH_AGENT_PID", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME"}
+_FETCHING = {"HF_TOKEN", "NETRC", "SSH_AGENT_PID", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME"}
 _FETCHING_PREFIXES = ("GIT_", "PIP_", "UV_")
 
 _SECRET_NAME = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|USERNAME|_KEY$|HEADER")
@@ -51,7 +53,7 @@ def for_agent(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def for_fetching(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The same, and what git and uv go by, credentials too: for cloning and installing only."""
+    """The same, and what git, uv and the hub go by, credentials too: for preparing only."""
     return for_agent(environ) | {
         name: value
         for name, value in environ.items()

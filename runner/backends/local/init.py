@@ -101,15 +101,17 @@ def _bind_cores(plan: RunPlan) -> None:
 
 
 def _prepared(plan: RunPlan, paths: Paths) -> Path:
-    """Clone and install, without the experiment's secrets; returns the kernel's Python.
+    """Clone, fetch and install, without the experiment's secrets; returns the kernel's Python.
 
-    Afterwards the environment is the sandbox's: without what git and uv went by.
+    Afterwards the environment is the sandbox's: without what git, uv and the hub went by.
     """
     own = plan.experiment.sandbox
-    secrets = {name: os.environ.pop(name) for name in own.secrets if name in os.environ}
+    held = {name: os.environ.pop(name) for name in own.all_secrets if name in os.environ}
+    secrets = {name: held[name] for name in own.secrets if name in held}
     log = PhaseLog(paths.phases)
     end = time.monotonic() + plan.prepare_deadline_s
     prepare.clone(plan, paths.workspace, log, end)
+    prepare.fetch(plan, log, end, held, _say)
     python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
     prepare.note_environment(python, plan, paths.environment)
     clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | secrets

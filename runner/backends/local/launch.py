@@ -59,7 +59,7 @@ def start(
                 cwd=paths.workspace,
                 env=environment.for_fetching()
                 | commands.sandbox_variables(plan)
-                | {name: secrets[name] for name in plan.experiment.sandbox.secrets},
+                | {name: secrets[name] for name in plan.experiment.sandbox.all_secrets},
                 log=record.path / "logs" / "sandbox.log",
                 keep_fds=(listening.fileno(), held),
             )

@@ -32,7 +32,7 @@ def resolve(
     """Everything that this machine is asked for an experiment."""
     progress("checking this machine")
     gpus = _gpus(experiment, settings, file)
-    secrets = look_up(experiment.secrets if agent else experiment.sandbox.secrets, folders)
+    secrets = look_up(experiment.secrets if agent else experiment.sandbox.all_secrets, folders)
     python = experiment.sandbox.python_version or platform.python_version()
     progress("resolving packages")
     pins = packages.resolve(experiment.sandbox.packages, interpreter(python), LOOK_UP_DEADLINE_S)

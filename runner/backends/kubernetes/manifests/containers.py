@@ -41,6 +41,8 @@ def names(plan: RunPlan) -> list[str]:
     inits = ["record"]
     if plan.repos:
         inits.append("clone")
+    if plan.models:
+        inits.append("models")
     if installs(plan):
         inits.append("install")
     return [*inits, "sandbox", "agent"] if plan.agent else [*inits, "sandbox"]
@@ -116,7 +118,7 @@ def _resources(
     given: Amounts,
     gpus: Mapping[str, int],
 ) -> dict[str, Any]:
-    """`clone` and `install` may have what the sandbox will have, but for GPUs.
+    """`clone`, `models` and `install` may have what the sandbox will have, but for GPUs.
 
     They run before it, so the pod asks for no more by that. Of disk the scheduler is asked
     for what the workspace may hold, as the other volumes are seldom full; but the limit has

@@ -16,7 +16,7 @@ from runner.config.quantities import amount
 from runner.plan import RunPlan
 from runner.pod import layout
 
-READ_ONLY = ("record", "clone", "install", "agent")
+READ_ONLY = ("record", "clone", "models", "install", "agent")
 """Containers whose root file system is read-only: all but the sandbox."""
 
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -44,10 +44,12 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
     plain = _network(cluster.network)
     if container in READ_ONLY:
         plain |= {"HOME": str(layout.TMP), "PYTHONUNBUFFERED": "1"}
-    if container in ("clone", "install"):
+    if container in ("clone", "models", "install"):
         plain |= cluster.pods.env
     if container == "install" and cluster.cache_claim:
         plain |= {"UV_CACHE_DIR": str(layout.CACHE / "uv")}
+    if container == "models":
+        plain |= {"HF_HUB_CACHE": str(layout.MODELS if cluster.cache_claim else layout.HUB)}
     if container == "sandbox":
         plain |= _caches() | _bounds(given)
     plain |= _nvidia(container, plan)
@@ -65,6 +67,8 @@ def secrets_of(container: str, plan: RunPlan) -> tuple[str, ...]:
     own = plan.experiment
     if container == "sandbox":
         return own.sandbox.secrets
+    if container == "models":
+        return tuple(dict.fromkeys(model.secret for model in plan.models if model.secret))
     return (own.agent.llm_secret,) if container == "agent" and own.agent.llm_secret else ()
 
 
@@ -87,8 +91,8 @@ def _network(network: Network) -> dict[str, str]:
 
 def _caches() -> dict[str, str]:
     """What code downloads counts as workspace; the shared cache cannot be written by it."""
-    cache = layout.WORKSPACE / ".cache"
-    return {"XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface")}
+    home = layout.HUB.parent
+    return {"XDG_CACHE_HOME": str(home.parent), "HF_HOME": str(home)}
 
 
 def _bounds(given: Amounts) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import models
 from runner.backends.kubernetes.manifests.amounts import (
     INSTALLED,
     LARGE,
@@ -56,7 +57,7 @@ def volumes(
 ) -> list[Volume]:
     """All of them, for the containers that this run has."""
     every = dict.fromkeys(containers, READ)
-    preparing = [name for name in containers if name in ("record", "clone", "install")]
+    preparing = [name for name in containers if name in ("record", "clone", "models", "install")]
     name = job_name(plan.run_id, number)
     inside = dict.fromkeys([*preparing, "sandbox"], WRITTEN)
     # The record holds the score script, which is the answer key: the sandbox sees the plan alone.
@@ -79,8 +80,7 @@ def volumes(
     if cluster.secrets.git and plan.repos:
         found.append(Volume("git", _secret(cluster.secrets.git), layout.GIT, {"clone": READ}))
     if cluster.cache_claim:
-        fill = {"install": WRITTEN, "sandbox": READ}
-        found.append(Volume("cache", _claim(cluster.cache_claim), layout.CACHE, fill))
+        found += _cache(cluster.cache_claim, plan)
     if cluster.network.ca_bundle:
         found.append(ca_bundle(cluster.network.ca_bundle, every))
     found += _of_experiment(plan, cluster)
@@ -139,6 +139,16 @@ def _record(plan: RunPlan, cluster: Cluster, given: Amounts) -> Volume:
     return Volume(
         "record", _empty(given.disk), layout.RECORD, {"record": WRITTEN, "agent": WRITTEN}
     )
+
+
+def _cache(claim: str, plan: RunPlan) -> Iterator[Volume]:
+    """All of it for what fills it; of other runs' models the sandbox knows nothing."""
+    fill = dict.fromkeys(("models", "install"), WRITTEN)
+    yield Volume("cache", _claim(claim), layout.CACHE, fill)
+    for directory in dict.fromkeys(models.directory(model.name) for model in plan.models):
+        place = layout.MODELS / directory
+        within = str(place.relative_to(layout.CACHE))
+        yield Volume("cache", _claim(claim), place, {"sandbox": READ}, sub_path=within)
 
 
 def _temporary(containers: Sequence[str]) -> Iterator[Volume]:

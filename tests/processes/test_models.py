@@ -1,0 +1,264 @@
+"""Models come from a hub at a pinned commit, once, whole, and nobody sees the token."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from agent_parts import make_plan
+from hub_server import HubServer, hub_server, used_here
+from tiny_runs import Lab, cell, end, until
+
+from runner import models
+from runner.errors import InfrastructureError, UsageError
+from runner.phases import PhaseLog, read_phases
+from runner.plan import PinnedModel, RunPlan
+from runner.pod import models as step_models
+from runner.pod import step
+
+TOKEN = "hf_t0ken-of-the-team"
+WEIGHTS = os.urandom(3_000_000)
+FILES = {"config.json": b"{}", "deep/model.safetensors": WEIGHTS}
+SIZE = len(WEIGHTS) + 2
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    with hub_server(tmp_path / "hub") as served, used_here(served):
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "cache"
+    monkeypatch.setenv("HF_HUB_CACHE", str(place))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place))
+    return place
+
+
+def pinned(commit: str, name: str = "lab/tiny", **more: str) -> PinnedModel:
+    about = {"name": name, "revision": None, "commit": commit, "size": SIZE, "secret": None}
+    return PinnedModel.model_validate(about | more)
+
+
+def fetch(model: PinnedModel, deadline_s: float = 60.0, token: str | None = None) -> list[str]:
+    said: list[str] = []
+    models.fetch(model, deadline_s, token, said.append)
+    return said
+
+
+def files(cache: Path, model: PinnedModel) -> dict[str, bytes]:
+    top = cache / models.directory(model.name) / "snapshots" / model.commit
+    found = (file for file in top.rglob("*") if file.is_file())
+    return {str(file.relative_to(top)): file.read_bytes() for file in found}
+
+
+# -- what a revision means -----------------------------------------------------------------
+
+
+def test_a_branch_a_tag_and_a_commit(hub: HubServer) -> None:
+    old = hub.add("lab/tiny", FILES, "v1")
+    new = hub.add("lab/tiny", {"config.json": b"[]"})
+    assert models.resolve("lab/tiny", None, 10) == (new, 2)
+    assert models.resolve("lab/tiny", "main", 10) == (new, 2)
+    assert models.resolve("lab/tiny", "v1", 10) == (old, SIZE)
+    assert models.resolve("lab/tiny", old, 10) == (old, SIZE)
+
+
+def test_what_is_not_there_is_told_beforehand(hub: HubServer) -> None:
+    hub.add("lab/tiny", FILES)
+    hub.add("lab/private", FILES)
+    hub.tokens["lab/private"] = TOKEN
+    with pytest.raises(UsageError, match="lab/tiny has no revision v2"):
+        models.resolve("lab/tiny", "v2", 10)
+    for name in ("lab/none", "lab/private"):
+        with pytest.raises(UsageError, match=f"no model {name} that this machine may read") as told:
+            models.resolve(name, None, 10)
+        assert "hf auth login" in str(told.value)
+    assert models.resolve("lab/private", None, 10, token=TOKEN).size == SIZE
+
+
+def test_a_hub_that_does_not_answer() -> None:
+    with pytest.raises(InfrastructureError, match="did not answer for the model lab/tiny"):
+        models.resolve("lab/tiny", None, 10, endpoint="https://127.0.0.1:1")
+
+
+# -- fetching ------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_not_asked_for(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    fetch(model)
+    assert files(cache, model) == FILES
+    assert hub.sent.total() == SIZE
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    fetch(model)
+
+
+def test_runs_at_once_fetch_a_file_once(hub: HubServer, cache: Path) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    hub.stall_after = 1_000_000
+    with ThreadPoolExecutor(3) as pool:
+        going = [pool.submit(fetch, model) for _ in range(3)]
+        assert hub.stalled.wait(30)
+        hub.go_on.set()
+        for one in going:
+            one.result()
+    assert files(cache, model) == FILES
+    assert hub.sent["lab/tiny/deep/model.safetensors"] == len(WEIGHTS)
+
+
+def test_a_hub_that_stops_in_the_middle(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    hub.stall_after = 1_000_000
+    monkeypatch.setattr(models, "REPORT_S", 0.5)
+    said: list[str] = []
+    with pytest.raises(InfrastructureError, match="lab/tiny was not fetched within 4 s") as told:
+        models.fetch(model, 4.0, None, said.append)
+    assert "deadlines.prepare" in str(told.value)
+    assert "of 0.00 GB" in said[-1]
+    hub.go_on.set()
+    fetch(model)
+    assert files(cache, model) == FILES
+
+
+def test_half_files_that_were_left_are_removed_and_no_others(hub: HubServer, cache: Path) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    blobs = cache / models.directory("lab/tiny") / "blobs"
+    blobs.mkdir(parents=True)
+    left, going = blobs / "a.1.incomplete", blobs / "b.2.incomplete"
+    for file in (left, going):
+        file.touch()
+    os.utime(left, (time.time() - models.STALE_S - 60,) * 2)
+    fetch(model)
+    assert (left.exists(), going.exists()) == (False, True)
+
+
+def test_what_the_hub_refuses_is_told_in_its_words(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.add("lab/private", FILES)
+    hub.tokens["lab/private"] = TOKEN
+    with pytest.raises(UsageError, match="'lab/private' not found") as told:
+        fetch(pinned(commit, "lab/private"))
+    assert "name a secret" in str(told.value)
+    with pytest.raises(UsageError, match="Revision not found"):
+        fetch(pinned("1" * 40, "lab/private"), token=TOKEN)
+    fetch(pinned(commit, "lab/private"), token=TOKEN)
+
+
+# -- in a pod ------------------------------------------------------------------------------
+
+
+def test_code_finds_the_pinned_commit_by_name_alone(
+    hub: HubServer, cache: Path, tmp_path: Path
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    own = tmp_path / "workspace" / "hub"
+    fetch(model)
+    hub.add("lab/tiny", {"config.json": b"changed since"})
+    for _ in range(2):  # a pod that is started again does it again
+        models.offer(model, cache, own)
+    assert found(own, HF_HUB_OFFLINE="1") == b"{}"
+    assert found(own, HF_HUB_OFFLINE="0") == b"changed since", "it may download what it wants"
+    assert files(cache, model) == FILES
+
+
+def found(hub: Path, **env: str) -> bytes:
+    """The configuration that code gets which names no revision."""
+    code = (
+        "from huggingface_hub import hf_hub_download as get; print(get('lab/tiny', 'config.json'))"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(hub), **env}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return Path(done.stdout.strip()).read_bytes()
+
+
+def prepared(plan: RunPlan, tmp_path: Path) -> Path:
+    """Run the container's work as `main` does; the phases."""
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    hub = tmp_path / "workspace" / "hub"
+
+    def work(plan: RunPlan, log: PhaseLog, end: float) -> None:
+        step_models.work(plan, log, end, hub=hub)
+
+    paths = {"plan": "plan.json", "phases": "phases.jsonl", "termination": "termination"}
+    places = {name: tmp_path / file for name, file in paths.items()}
+    assert step.run("fetching", work, **places) == 0
+    return places["phases"]
+
+
+def test_the_container_fetches_with_the_models_own_secret(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    model = pinned(hub.add("lab/private", FILES), "lab/private", secret="HUB_TOKEN")
+    hub.tokens["lab/private"] = TOKEN
+    plan = make_plan().model_copy(update={"models": (model,), "prepare_deadline_s": 60.0})
+    monkeypatch.setenv("HUB_TOKEN", "wrong")
+    (phase,) = read_phases(prepared(plan, tmp_path))
+    assert (phase.name, phase.detail) == ("fetching", f"lab/private at {model.commit[:12]}")
+    assert "'lab/private' not found" in phase.failure
+    (tmp_path / "phases.jsonl").unlink()
+    monkeypatch.setenv("HUB_TOKEN", TOKEN)
+    phases = prepared(plan, tmp_path)
+    assert not read_phases(phases)[0].failure
+    found = files(tmp_path / "workspace" / "hub", model)
+    assert found == FILES
+    told = capfd.readouterr()
+    assert TOKEN not in told.out + told.err + phases.read_text()
+
+
+# -- on this machine -----------------------------------------------------------------------
+
+LOOK = """
+import os, pathlib
+top = pathlib.Path(os.environ["HF_HUB_CACHE"], "models--lab--private", "snapshots")
+print([snapshot.name for snapshot in top.iterdir()])
+print("tokens", [name for name in os.environ if "TOKEN" in name])
+"""
+
+
+def test_a_run_on_this_machine(hub: HubServer, tmp_path: Path) -> None:
+    commit = hub.add("lab/private", FILES, "v1")
+    hub.tokens["lab/private"] = TOKEN
+    hub.add("lab/private", {"config.json": b"changed since"})
+    lab = Lab(tmp_path / "lab")
+    toml = '[sandbox]\nmodels = [{ name = "lab/private", revision = "v1", secret = "HUB_TOKEN" }]\n'
+    with lab.secrets(HUB_TOKEN=TOKEN):
+        run = lab.submit([cell(LOOK), end()], toml)
+        until(lambda: run.results(), "the cell has run")
+        assert str([commit]) in run.results()[0]
+        assert "tokens []" in run.results()[0]
+        assert [p.name for p in run.status.phases][:2] == ["fetching", "installing"]
+        assert run.over().state == "done"
+    (model,) = run.plan.models
+    assert (model.revision, model.commit, model.size) == ("v1", commit, SIZE)
+    traces = [
+        *lab.traces(run),
+        *((str(f), f.read_bytes()) for f in run.path.rglob("*") if f.is_file()),
+    ]
+    assert not [name for name, content in traces if TOKEN.encode() in content]
+    lab.close()
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_starts(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path / "lab")
+    with pytest.raises(UsageError, match="no model lab/none that this machine may read"):
+        lab.submit([end()], '[sandbox]\nmodels = ["lab/none"]\n')
+    assert not (tmp_path / "lab" / "runs").exists()
+    lab.close()
