@@ -38,7 +38,7 @@ unit: $(READY)  ## under a minute
 	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster" \
 		--ignore tests/processes --ignore tests/backends --ignore tests/cluster
 
-processes: $(READY)  ## real sandboxes and runs, broken on purpose; the contract of the backends
+processes: $(READY)  ## real servers, sandboxes and runs, broken on purpose; the contract of the backends
 	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster" tests/processes tests/backends
 
 test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver

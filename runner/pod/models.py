@@ -33,3 +33,4 @@ def work(plan: RunPlan, log: PhaseLog, end: float, *, hub: Path = layout.HUB) ->
     prepare.fetch(plan, log, end, os.environ, step.say)
     for model in plan.models:
         models.offer(model, Path(os.environ[CACHE]), hub)
+        step.say(f"{model.name} is there")

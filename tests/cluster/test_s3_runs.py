@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import cluster_access
 import pytest
 from cluster_lab import ClusterLab
 from moto.server import ThreadedMotoServer
-from tiny_runs import cell, end
+from tiny_runs import cell, end, held
 
 from runner.backends import backend_of
 from runner.backends.kubernetes.client import connect
+from runner.cluster import CONFIG_MAP, KEY
+from runner.errors import InfrastructureError
 from runner.record import verify
 from runner.settings import load_settings
 
@@ -82,6 +85,22 @@ def test_a_run_is_kept_in_s3_and_got_back_without_its_pod(lab: ClusterLab, tmp_p
         assert not file.is_file() or KEYS["AWS_SECRET_ACCESS_KEY"].encode() not in file.read_bytes()
     elsewhere.delete_record(elsewhere.attach(run.run_id))
     assert not copy.exists()
+
+
+def test_a_run_whose_store_is_gone_can_be_deleted(lab: ClusterLab) -> None:
+    run = lab.submit([cell(held()), end()])
+    run.state("running")
+    config_map = lab.client.read("configmaps", CONFIG_MAP)
+    chart = json.loads(config_map["data"][KEY])
+    chart["records"]["s3"]["endpointUrl"] = f"http://{lab.address}:1"
+    lab.client.patch("configmaps", CONFIG_MAP, {"data": {KEY: json.dumps(chart)}})
+    backend = backend_of(load_settings(**lab.given))
+    handle = backend.attach(run.run_id)
+    backend.delete(handle)
+    assert not lab.objects(run.run_id)["jobs"]
+    with pytest.raises(InfrastructureError, match="s3://lab/runs"):
+        backend.delete_record(handle)
+    assert run.path.exists()
 
 
 FILES = {"data.csv": "a,b\n"}

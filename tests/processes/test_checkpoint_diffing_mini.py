@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HERE = Path(__file__).parents[1] / "experiments" / "checkpoint-diffing-mini"
+HERE = Path(__file__).parents[2] / "experiments" / "checkpoint-diffing-mini"
 MODULES = ("make_checkpoints", "reader", "recovery", "score", "stats", "toy")
 
 

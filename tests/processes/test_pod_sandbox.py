@@ -109,7 +109,7 @@ def test_the_kernel_runs_on_what_was_installed(tmp_path: Path) -> None:
 SERVE = """
 import signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from test_pod_sandbox import told
 from runner.plan import RunPlan
 from runner.pod import sandbox
@@ -128,7 +128,7 @@ def serving(
     """The container's process, as `main` has it after its checks."""
     (top / "plan.json").write_text(planned(**table).model_dump_json())
     environ = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"}
-    here = str(Path(__file__).parent)
+    here = ":".join(map(str, Path(__file__).parents[:2]))
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, here, str(top), str(port), str(restarts)], env=environ
     )

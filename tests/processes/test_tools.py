@@ -470,7 +470,7 @@ def test_the_prompt_says_how_a_model_that_was_fetched_is_loaded():
 
 
 def test_the_docs_have_every_tool():
-    page = (Path(__file__).parent.parent / "docs" / "agent.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
     section = page.partition("## Tools\n")[2].partition("\n## ")[0]
     for name, tool in definitions(ExecutionMode.NOTEBOOK).items():
         keys = ", ".join(tool["input_schema"]["properties"])
