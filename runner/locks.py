@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 
-def hold(path: Path, deadline_s: float = 1.0) -> int | None:
+def hold(path: Path, deadline_s: float = 1.0, *, read_only: bool = False) -> int | None:
     """Lock a file; returns a descriptor that children may inherit, and then hold too.
 
     None if somebody else still holds it after `deadline_s` seconds: whoever
-    merely looks (`is_held`) holds it for a moment.
+    merely looks (`is_held`) holds it for a moment. `read_only`: the file is there, where
+    nothing can be written; not on NFS, which wants to write what it locks.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fd = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o600)
     end = time.monotonic() + deadline_s
     while True:
         try:

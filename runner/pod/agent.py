@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner import locks
 from runner.agent.__main__ import supervise
 from runner.agent.options import AgentOptions
 from runner.errors import InfrastructureError, RunnerError
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:  # noqa: ARG001
     would count as complete.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    locks.hold(layout.AGENT, read_only=True)  # until this process is gone
     status, trouble = InfrastructureError.exit_status, ""
     try:
         with uploading(layout.RECORD), contextlib.ExitStack() as held:

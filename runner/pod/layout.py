@@ -40,6 +40,8 @@ CANCEL = TMP / "cancel"
 TERMINATION = Path("/dev/termination-log")
 """A line of JSON at the end: `state`, `reason`, `exit_status`, and the heads of the chains."""
 
+AGENT = STATE / "agent.lock"
+"""Locked while the agent's container lives: the sandbox leaves with it."""
 PHASES = STATE / "phases.jsonl"
 ENVIRONMENT = STATE / "environment.json"
 SANDBOX_LOG = STATE / "sandbox.log"

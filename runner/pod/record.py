@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:  # noqa: ARG001
     Without a record nobody could write down what went wrong: that fails the pod.
     """
     try:
+        layout.AGENT.touch()
         arrive(layout.TRAVELLING, layout.RECORD, os.environ.get("RUNNER_RECORD_URL"))
     except (OSError, RunnerError) as error:
         step.end(f"the record cannot be brought: {error}")

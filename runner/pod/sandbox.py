@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from runner import packages, prepare
+from runner import locks, packages, prepare
 from runner.errors import InfrastructureError
 from runner.phases import failed, read_phases
 from runner.plan import RunPlan
@@ -31,6 +33,8 @@ DISK, MEMORY = "RUNNER_DISK_BYTES", "RUNNER_MEMORY_BYTES"
 """Variables with the limits of the workspace's volume and of the container."""
 GRACE_S = 10.0
 """How long the server has to leave when it is told to."""
+LOOK_S = 0.1
+"""How often it is looked whether the agent is there."""
 MOST_RESTARTS = 3
 """Of the server of a sandbox alone; a sidecar is started again by the kubelet."""
 TOLD = 128 + signal.SIGTERM
@@ -48,13 +52,14 @@ def main(arguments: list[str]) -> int:  # noqa: ARG001
         words = f"{failure.name} failed: {failure.failure}"
         step.say(f"no sandbox server is started: {words}")
         if plan.agent:
+            leave_with(layout.AGENT)
             return _until_told()
         step.end(words)
         return InfrastructureError.exit_status
     options = sandbox_options(plan)
-    status = serve(options, layout.SANDBOX_LOG, 0 if plan.agent else MOST_RESTARTS)
     if not plan.agent:
-        return status
+        return serve(options, layout.SANDBOX_LOG, MOST_RESTARTS)
+    status = serve(options, layout.SANDBOX_LOG, 0, layout.AGENT)
     if status == 0:
         step.say("the sandbox has ended; it is not started again")
         return _until_told()
@@ -104,10 +109,11 @@ def _limit(variable: str) -> int | None:
     return int(os.environ.get(variable, "0")) or None
 
 
-def serve(options: Options, log: Path, restarts: int) -> int:
+def serve(options: Options, log: Path, restarts: int, agent: Path | None = None) -> int:
     """Run the server, again after a crash if it may be; its exit status, TOLD for a SIGTERM.
 
-    The options have the run's whole time. SIGTERM is blocked when this is called.
+    The options have the run's whole time. SIGTERM is blocked when this is called. `agent` is the
+    lock of the agent, with which a sidecar leaves.
     """
     server, told = 0, False
 
@@ -131,6 +137,8 @@ def serve(options: Options, log: Path, restarts: int) -> int:
             if server == 0:
                 _be_the_server(options.model_copy(update={"timeout_s": max(left_s, 0.0)}))
             tee.start()
+            if agent:
+                leave_with(agent)
             accept_sigterm()
             # Left as a zombie until SIGTERM is blocked: its number must not be another's.
             os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
@@ -165,6 +173,23 @@ def _be_the_server(options: Options) -> NoReturn:
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)
+
+
+def leave_with(agent: Path) -> None:
+    """Have SIGTERM come when the agent, which comes after this, has gone.
+
+    kubelet would send it too, a second or two later, and the GPU would be held so long. The
+    agent is gone first: kubelet starts a sidecar that has ended again while there is one.
+    """
+
+    def wait() -> None:
+        while not locks.is_held(agent):
+            time.sleep(LOOK_S)
+        while locks.is_held(agent):
+            time.sleep(LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _until_told() -> int:

@@ -16,6 +16,7 @@ import pytest
 from agent_parts import make_plan
 from sandbox_process import until
 
+from runner import locks
 from runner.plan import PlannedImages, RunPlan
 from runner.pod import sandbox, spent
 from runner.session import Endpoint, Session
@@ -117,7 +118,9 @@ top = Path(sys.argv[2])
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 options = told(RunPlan.model_validate_json((top / "plan.json").read_bytes()), top)
 options = options.model_copy(update={"port": int(sys.argv[3])})
-sys.exit(sandbox.serve(options, top / "sandbox.log", int(sys.argv[4])))
+agent = top / "agent.lock"
+lock = agent if agent.exists() else None
+sys.exit(sandbox.serve(options, top / "sandbox.log", int(sys.argv[4]), lock))
 """
 
 
@@ -178,6 +181,24 @@ def test_sigterm_ends_it_at_once(tmp_path: Path, free_port: int) -> None:
         session.close()
     ends = (tmp_path / "state/journal.jsonl").read_text()
     assert '"state":"lost"' in ends, "the journal has been written to its end"
+
+
+def test_a_sidecar_leaves_with_its_agent_and_not_before_it_came(
+    tmp_path: Path, free_port: int
+) -> None:
+    agent = tmp_path / "agent.lock"
+    agent.touch()
+    with serving(tmp_path, free_port) as process:
+        session = Session(Endpoint(f"http://127.0.0.1:{free_port}", "t"))
+        session.connect(60)
+        held = locks.hold(agent, read_only=True)
+        assert held is not None
+        assert session.run("print(1)").state == "ok"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5 * sandbox.LOOK_S)
+        os.close(held)
+        assert process.wait(20) == sandbox.TOLD
+        session.close()
 
 
 def test_one_that_nobody_uses_ends_by_itself(tmp_path: Path, free_port: int) -> None:
