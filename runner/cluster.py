@@ -216,7 +216,8 @@ class Pods(Camel):
     )
     env: Mapping[str, str] = Field(
         default={},
-        description="Variables of clone, models and install: package indexes, HF_ENDPOINT.",
+        description="Variables of clone, models and install: package indexes, HF_ENDPOINT (which "
+        "the sandbox gets too).",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,8 +22,10 @@ from runner.config.refuse import mask
 from runner.errors import InfrastructureError, UsageError
 from runner.plan import PinnedModel
 
+HUB = "https://huggingface.co"
 MAIN = "main"
 """The revision of a model that none is named of."""
+TOKEN = "HF_TOKEN"  # noqa: S105 - the variable that the hub's library knows
 REPORT_S = 10.0
 """How often it is said how much is there."""
 STALE_S = 3600.0
@@ -38,29 +41,36 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_SHARED_BLOBS": "1",
     "NO_COLOR": "1",
 }
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFUSED = re.compile(
     r"(Model|Revision|Repository|File)\b.* not found|Access denied|\b40[134] Client"
 )
 _OFFERS = re.compile(r"(If the repo does not exist, create it|Set HF_DEBUG|Hint:).*")
-_FULL = "No space left on device"
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _LONGEST = 2000
 _YOURS = (
     "Check the name; for one that is private or gated, log in with `hf auth login` or HF_TOKEN. "
     "Where only the cluster may read it, give `revision` as a full commit, and `secret`."
 )
-_SECRETS = (
+SECRETS = (
     "Check the name and the revision; for one that is private or gated, name a secret with a token "
     "that may read it as `secret` in sandbox.models."
 )
 
 Report = Callable[[str], None]
+Token = str | bool | None
+"""Of a hub; None for the one that this user is logged in with, False for none."""
 
 
 class Found(NamedTuple):
-    """What a hub has under a name and a revision: the full commit, and the bytes of its files."""
+    """What a hub has under a name and a revision: the full commit, and the bytes of its files.
+
+    `gated`: its files are for those who were let in, though everybody may look it up.
+    """
 
     commit: str
     size: int | None
+    gated: bool = False
 
 
 def directory(name: str) -> str:
@@ -68,52 +78,71 @@ def directory(name: str) -> str:
     return "--".join(("models", *name.split("/")))
 
 
-def resolve(
-    name: str,
-    revision: str | None,
-    deadline_s: float,
-    *,
-    endpoint: str | None = None,
-    token: str | None = None,
-) -> Found:
-    """The commit that a branch, a tag or (without `revision`) `main` is now.
+def is_commit(revision: str | None) -> bool:
+    """Whether this names a commit in full."""
+    return bool(revision and _COMMIT.fullmatch(revision.lower()))
 
-    `endpoint` is the hub's URL if it is not the user's own one, and so with `token`.
-    """
+
+def own_hub() -> str:
+    """The URL of the hub that this user's library asks, and its login is for."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def resolve(
+    name: str, revision: str | None, deadline_s: float, *, endpoint: str, token: Token = None
+) -> Found:
+    """The commit that a branch, a tag or (without `revision`) `main` is now, at a hub's URL."""
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
-    api, what = HfApi(endpoint=endpoint), f"the model {name} at {revision or MAIN}"
+    token = token.strip() if isinstance(token, str) else token
+    what = f"the model {name} at {revision or MAIN}"
     try:
-        info = api.model_info(
+        info = HfApi(endpoint=endpoint).model_info(
             name, revision=revision or MAIN, timeout=deadline_s, files_metadata=True, token=token
         )
     except RevisionNotFoundError as error:
         raise UsageError(
-            f"{name} has no revision {revision or MAIN} on {api.endpoint}.",
+            f"{name} has no revision {revision or MAIN} on {endpoint}.",
             hint="Name a branch, a tag or a full commit of it; `main` if left out.",
         ) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403, 404):
-            raise UsageError(
-                f"{api.endpoint} has no model {name} that this machine may read ({status}).",
-                hint=_YOURS,
-            ) from error
+        if error.response.status_code in (401, 403, 404):
+            raise _unreadable(name, endpoint, error.response.status_code) from error
         raise InfrastructureError(
-            f"{api.endpoint} does not give {what}: {_words(str(error))}",
+            f"{endpoint} does not give {what}: {_words(str(error), token)}",
             hint="Is the hub well? Try again later.",
         ) from error
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise InfrastructureError(
-            f"{api.endpoint} did not answer for {what}: {_words(str(error))}",
+            f"{endpoint} did not answer for {what}: {_words(str(error), token)}",
             hint="Is the network there? HF_ENDPOINT names another hub, SSL_CERT_FILE its CA.",
         ) from error
-    if not info.sha:
-        raise InfrastructureError(f"{api.endpoint} names no commit of {what}.")
+    if not is_commit(info.sha):
+        raise InfrastructureError(f"{endpoint} names no commit of {what}.")
     sizes = [file.size for file in info.siblings or ()]
-    return Found(info.sha, None if None in sizes else sum(filter(None, sizes)))
+    if (largest := max(filter(None, sizes), default=0)) > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        raise UsageError(
+            f"{name} has a file of {_amount(largest)}: more than "
+            f"{_amount(constants.MAX_HTTP_DOWNLOAD_SIZE)} is not fetched.",
+            hint="Have the lab mount it as one of sandbox.volumes.",
+        )
+    size = None if None in sizes else sum(filter(None, sizes))
+    return Found(str(info.sha), size, bool(info.gated))
+
+
+def check_access(name: str, *, endpoint: str, token: Token) -> None:
+    """Refuse a gated model whose files the hub would not give to this token."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi(endpoint=endpoint).auth_check(name, token=token)
+    except HfHubHTTPError as error:
+        raise _unreadable(name, endpoint, error.response.status_code) from error
 
 
 def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Report) -> None:
@@ -123,17 +152,21 @@ def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Repo
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    blobs = Path(HF_HUB_CACHE) / directory(model.name) / "blobs"
-    _sweep(blobs)
-    environment = {**os.environ, **_ENVIRONMENT, **({"HF_TOKEN": token} if token else {})}
-    command = [*_DOWNLOAD, model.name, "--revision", model.commit]
+    place = Path(HF_HUB_CACHE) / directory(model.name)
+    others = {name: value for name, value in os.environ.items() if name != TOKEN}
+    own = {TOKEN: token.strip()} if token else {}
+    had = _there(place)
+
+    def so_far() -> str:
+        return f"{_amount(_there(place) - had)} fetched, of {_amount(model.size)}"
+
     end = time.monotonic() + deadline_s
     with subprocess.Popen(
-        command,
+        [*_DOWNLOAD, model.name, "--revision", model.commit],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        env=environment,
+        env={**others, **_ENVIRONMENT, **own},
         text=True,
     ) as download:
         try:
@@ -142,30 +175,36 @@ def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Repo
                     _, said = download.communicate(timeout=min(REPORT_S, left))
                     break
                 except subprocess.TimeoutExpired:
-                    report(f"{model.name}: {_amount(_there(blobs))} of {_amount(model.size)}")
+                    report(f"{model.name}: {so_far()}")
             else:
                 raise InfrastructureError(
-                    f"{model.name} was not fetched within {deadline_s:.0f} s: "
-                    f"{_amount(_there(blobs))} of {_amount(model.size)} are there",
+                    f"{model.name} was not there within {deadline_s:.0f} s: {so_far()}",
                     hint="files that are whole are kept for the next run; raise "
                     "`deadlines.prepare` in the settings for a model as large",
                 )
         finally:
             download.kill()
     if download.returncode != 0:
-        raise _failure(model, mask(said).strip())
+        raise _failure(model, _words(said, token), download.returncode)
+    if not (place / "trees" / f"{model.commit}.json").exists():  # then it was not asked
+        raise InfrastructureError(
+            f"Whether {model.name} at {model.commit} is there as a whole is not known: the hub did "
+            "not answer.",
+            hint="Is the hub there, and may pods reach it?",
+        )
 
 
-def offer(model: PinnedModel, cache: Path, hub: Path) -> None:
+def offer(model: PinnedModel, revisions: set[str], cache: Path, hub: Path) -> None:
     """Let code that looks in the cache `hub` find the model, which may be in another `cache`.
 
-    There the revision that was asked for is the commit of the plan, also when the hub's has
-    moved on and cannot be asked. The rest of `hub` stays free for what code downloads itself.
+    There these revisions are the commit of the plan, also when the hub's have moved on and it
+    cannot be asked. The rest of `hub` stays free for what code downloads itself.
     """
     place = hub / directory(model.name)
-    ref = place / "refs" / (model.revision or MAIN)
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(model.commit)
+    for revision in revisions:
+        ref = place / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(model.commit)
     if cache != hub:
         snapshot = place / "snapshots" / model.commit
         snapshot.parent.mkdir(parents=True, exist_ok=True)
@@ -173,28 +212,9 @@ def offer(model: PinnedModel, cache: Path, hub: Path) -> None:
         snapshot.symlink_to(cache / directory(model.name) / "snapshots" / model.commit)
 
 
-def _failure(model: PinnedModel, said: str) -> UsageError | InfrastructureError:
-    said = said[max(said.rfind("Error:"), 0) :]  # before it are its tries
-    message = f"{model.name} at {model.commit} cannot be fetched: {_words(said)}"
-    if _FULL in said:
-        return InfrastructureError(
-            message,
-            hint="Where models are kept has no room: an admin enlarges the chart's cache claim, or "
-            "raise sandbox.disk where there is none.",
-        )
-    if _REFUSED.search(said):
-        return UsageError(message, hint=_SECRETS)
-    return InfrastructureError(message, hint="Is the hub there, and may pods reach it?")
-
-
-def _words(said: str) -> str:
-    """What the hub's library said, without what it offers a person at a terminal."""
-    return " ".join(_OFFERS.sub("", said).split())[-_LONGEST:]
-
-
-def _sweep(blobs: Path) -> None:
+def sweep(model: PinnedModel, cache: Path) -> None:
     """Remove the half files of downloads that were killed; one that goes on writes often."""
-    for file in blobs.glob("*.incomplete"):
+    for file in (cache / directory(model.name) / "blobs").glob("*.incomplete"):
         try:
             if time.time() - file.stat().st_mtime > STALE_S:
                 file.unlink()
@@ -202,10 +222,41 @@ def _sweep(blobs: Path) -> None:
             continue
 
 
-def _there(blobs: Path) -> int:
+def _unreadable(name: str, endpoint: str, status: int) -> UsageError:
+    return UsageError(
+        f"{endpoint} has no model {name} that this machine may read ({status}).", hint=_YOURS
+    )
+
+
+def _failure(model: PinnedModel, said: str, status: int) -> UsageError | InfrastructureError:
+    said = said[max(said.rfind("Error:"), 0) :]  # before it are its tries
+    if status < 0:
+        said = f"it was killed by {signal.Signals(-status).name} {said}".strip()
+    message = f"{model.name} at {model.commit} cannot be fetched: {said or f'status {status}'}"
+    if _FULL.search(said):
+        return InfrastructureError(
+            message,
+            hint="Where models are kept has no room: an admin enlarges the chart's cache claim, or "
+            "raise sandbox.disk where there is none.",
+        )
+    if status == -signal.SIGKILL:
+        return InfrastructureError(message, hint="By the kernel, if sandbox.memory is too little.")
+    if _REFUSED.search(said):
+        return UsageError(message, hint=SECRETS)
+    return InfrastructureError(message, hint="Is the hub there, and may pods reach it?")
+
+
+def _words(said: str, token: Token) -> str:
+    """What the hub's library said, without the token and what it offers a person."""
+    if isinstance(token, str) and token.strip():
+        said = said.replace(token.strip(), "***")
+    return " ".join(_OFFERS.sub("", mask(said)).split())[-_LONGEST:]
+
+
+def _there(place: Path) -> int:
     """Bytes of a model that are on disk, half files too."""
     total = 0
-    for file in blobs.glob("*"):
+    for file in (place / "blobs").glob("*"):
         try:
             total += file.stat().st_size
         except FileNotFoundError:  # it has just got its name
@@ -214,4 +265,4 @@ def _there(blobs: Path) -> int:
 
 
 def _amount(size: int | None) -> str:
-    return "an unknown size" if size is None else f"{size / 1e9:.2f} GB"
+    return "an unknown size" if size is None else f"{size / 1e6:,.0f} MB"

@@ -41,16 +41,19 @@ def clone(
 
 
 def fetch(
-    plan: RunPlan, log: PhaseLog, end: float, secrets: Mapping[str, str], report: models.Report
+    plan: RunPlan,
+    log: PhaseLog,
+    end: float,
+    tokens: Mapping[str | None, str | None],
+    report: models.Report,
 ) -> None:
     """Have every model at its pinned commit in the hub library's cache.
 
-    `secrets` has the values of those that the models name.
+    `tokens` has the values of the secrets that models name; that of None is for the others.
     """
     for model in plan.models:
         with log.phase("fetching", f"{model.name} at {model.commit[:12]}"):
-            token = secrets.get(model.secret) if model.secret else None
-            models.fetch(model, _left(end, "fetch models"), token, report)
+            models.fetch(model, _left(end, "fetch models"), tokens.get(model.secret), report)
 
 
 def install(

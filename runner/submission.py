@@ -24,7 +24,13 @@ from runner.backends.base import Handle, Progress, Resolved
 from runner.config import Experiment, load, parse
 from runner.config.files import walk
 from runner.config.parts import ModelConfig
-from runner.errors import ConfigError, RecordError, RunnerError, UsageError
+from runner.errors import (
+    ConfigError,
+    InfrastructureError,
+    RecordError,
+    RunnerError,
+    UsageError,
+)
 from runner.names import new_run_id
 from runner.plan import InputFile, PinnedModel, RunPlan, make_plan, plan_in_force
 from runner.record import Record, now, read_lines
@@ -132,18 +138,12 @@ def from_experiment(
 def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> PinnedModel:
     """The model at the commit that its revision is now."""
     progress(f"looking up the model {model.name}")
-    token = resolved.secrets.get(model.secret) if model.secret else None
     try:
-        found = hub.resolve(
-            model.name,
-            model.revision,
-            LOOK_UP_DEADLINE_S,
-            endpoint=resolved.hub,
-            token=token,
-        )
+        found = _found(model, resolved)
     except RunnerError as error:
-        # The cluster's secret may read what this machine may not.
-        if token or not (model.secret and model.revision and git.is_commit(model.revision)):
+        # The pods may reach what this machine may not, and their secret may read it.
+        theirs = isinstance(error, InfrastructureError) or model.secret is not None
+        if not (resolved.hub and theirs and model.revision and hub.is_commit(model.revision)):
             raise
         progress(f"not looked up, as this machine may not: {error.message}")
         found = hub.Found(model.revision.lower(), None)
@@ -154,6 +154,25 @@ def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> Pinne
         size=found.size,
         secret=model.secret,
     )
+
+
+def _found(model: ModelConfig, resolved: Resolved) -> hub.Found:
+    own = hub.own_hub()
+    endpoint = (resolved.hub or own).rstrip("/")
+    token: hub.Token = resolved.secrets.get(model.secret) if model.secret else None
+    if resolved.hub and (endpoint != own or not model.secret):
+        token = False  # this user's login is for their own hub, and no pod has it
+    found = hub.resolve(
+        model.name, model.revision, LOOK_UP_DEADLINE_S, endpoint=endpoint, token=token
+    )
+    if found.gated and resolved.hub is None:
+        hub.check_access(model.name, endpoint=endpoint, token=token)
+    elif found.gated and not model.secret:
+        raise UsageError(
+            f"sandbox.models: {model.name} is gated, and pods are logged in nowhere",
+            hint=hub.SECRETS,
+        )
+    return found
 
 
 def start(submission: Submission, settings: Settings) -> Handle:

@@ -29,6 +29,10 @@ class HubServer:
     refs: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     """What a model's readers have to send."""
+    gated: set[str] = field(default_factory=set)
+    """Models that everybody may look up, and only the bearer of the token may have."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often somebody was about to fetch each file."""
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes of each file that went out."""
     stall_after: int | None = None
@@ -102,18 +106,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path).lstrip("/")
         parts = path.removeprefix("api/models/").split("/")
-        what = {"revision", "tree", "resolve"}.intersection(parts)
+        what = {"revision", "tree", "resolve", "auth-check"}.intersection(parts)
         if not what:
             self._refuse(404, "EntryNotFound")
             return
         at = parts.index(what.pop())
-        name, revision, file = "/".join(parts[:at]), parts[at + 1], "/".join(parts[at + 2 :])
-        if (files := self._found(name, revision)) is None:
+        name = "/".join(parts[:at])
+        revision, file = (parts[at + 1 :] or ["main"])[0], "/".join(parts[at + 2 :])
+        if (files := self._found(name, revision, parts[at])) is None:
             return
         commit = self._hub.refs[name].get(revision, revision)
         if parts[at] == "revision":
             listed = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
-            self._json({"id": name, "modelId": name, "sha": commit, "siblings": listed})
+            about = {"id": name, "modelId": name, "gated": name in self._hub.gated and "auto"}
+            self._json({**about, "sha": commit, "siblings": listed})
+        elif parts[at] == "auth-check":
+            self._json({})
         elif parts[at] == "tree":
             self._json(
                 [
@@ -131,12 +139,13 @@ class _Handler(BaseHTTPRequestHandler):
         hub: HubServer = self.server.served  # type: ignore[attr-defined]
         return hub
 
-    def _found(self, name: str, revision: str) -> Mapping[str, bytes] | None:
-        wanted = self._hub.tokens.get(name)
+    def _found(self, name: str, revision: str, what: str) -> Mapping[str, bytes] | None:
+        wanted, given = self._hub.tokens.get(name), self.headers.get("Authorization")
+        gated = name in self._hub.gated
         if name not in self._hub.models or (
-            wanted and self.headers.get("Authorization") != f"Bearer {wanted}"
+            wanted and given != f"Bearer {wanted}" and not (gated and what == "revision")
         ):
-            self._refuse(401, "RepoNotFound")
+            self._refuse(403 if gated else 401, "GatedRepo" if gated else "RepoNotFound")
             return None
         commit = self._hub.refs[name].get(revision, revision)
         files = self._hub.models[name].get(commit)
@@ -155,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if self.command == "HEAD":
+            self._hub.asked[name] += 1
             return
         stall = self._hub.stall_after
         if stall is not None and start + stall < len(data):

@@ -278,7 +278,7 @@ def test_a_models_secret_has_to_be_there_too(api: FakeApi) -> None:
 
 
 def test_models_are_looked_up_where_the_pods_fetch_them(api: FakeApi) -> None:
-    assert resolved(api, models=["a/b"]).hub is None
+    assert resolved(api, models=["a/b"]).hub == "https://huggingface.co"
     mirror = {"env": {"HF_ENDPOINT": "https://hub.lab.example"}}
     assert resolved(api, cluster(pods=mirror), models=["a/b"]).hub == "https://hub.lab.example"
 

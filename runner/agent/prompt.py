@@ -51,8 +51,8 @@ def _facts(plan: RunPlan) -> list[str]:
     for repo in plan.repos:
         facts.append(f"{repo.name}/: {repo.url} at {repo.commit[:12]}, importable")
     for model in plan.models:
-        call = f'from_pretrained("{model.name}", revision="{model.commit}")'
-        facts.append(f"on this disk: the files of the model that {call} loads")
+        which = f'"{model.name}", revision="{model.commit}", local_files_only=True'
+        facts.append(f"a model that is on disk: from_pretrained({which})")
     facts += [f"{copied.path}: copied in" for copied in sandbox.local_files + sandbox.local_dirs]
     for path in plan.experiment.workspace.libraries:
         facts.append(f"library to import: {path.stem}")

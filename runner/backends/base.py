@@ -29,7 +29,8 @@ class Resolved:
     UUIDs where the backend picks them itself. `secrets` has the values that
     the client has to bring; none where the backend has them. `clones` says that it
     clones with credentials of its own, which may read what this machine may not. `hub`
-    is the URL that it fetches models from, if it is not this machine's.
+    is the URL that it fetches models from, and without this user's login; None for a
+    backend that fetches them as this user does.
     """
 
     python: str

@@ -15,7 +15,9 @@ _SCP = re.compile(
 _GITHUB = re.compile(r"[A-Za-z0-9][\w-]*/[\w.][\w.-]*", re.ASCII)
 _REPO_NAME = re.compile(r"[\w.][\w.-]*", re.ASCII)
 _REF_NEVER = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock$|/$|\.$|^/|^\.|/\.")
-_MODEL = re.compile(r"(?=.{1,96}$)(?!.*(--|\.\.))(\w[\w.-]*/)?\w[\w.-]*(?<![.-])", re.ASCII)
+_MODEL = re.compile(
+    r"(?=.{1,96}$)(?!.*(--|\.\.|[.-]/|\.git$))(\w[\w.-]*/)?\w[\w.-]*(?<![.-])", re.ASCII
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")

@@ -22,7 +22,13 @@ from runner.config.parts import ModelConfig, RepoConfig, SecretName, Table, Volu
 from runner.config.quantities import Cpu, Duration, Size, amount
 from runner.config.refuse import refuse
 
-CACHES = ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+CACHES = (
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "TRANSFORMERS_CACHE",
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+)
 """Variables that say where the hub's library keeps models, the strongest first."""
 
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -177,7 +183,9 @@ class SandboxConfig(Table):
                 hint="With it, code would not find the models that were fetched for it.",
             )
         if twice := [
-            m for m, n in Counter((m.name, m.revision) for m in self.models).items() if n > 1
+            m
+            for m, n in Counter((m.name, m.revision or "main") for m in self.models).items()
+            if n > 1
         ]:
             raise refuse("each model and revision once", found=f"{twice[0][0]!r} twice")
         _check_places(self)
@@ -215,6 +223,7 @@ def _check_places(sandbox: SandboxConfig) -> None:
     places = [("repos", repo.name) for repo in sandbox.repos]
     places += [("volumes", volume.path) for volume in sandbox.volumes]
     places += [("local_dirs", copied.path) for copied in sandbox.local_dirs]
+    places += [("models", ".cache")] if sandbox.models else []
     places += [("local_files", copied.path) for copied in sandbox.local_files]
     for i, (key, path) in enumerate(places):
         if path.split("/")[0] == "outputs":

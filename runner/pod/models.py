@@ -7,9 +7,11 @@ directories only, and those read-only.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from runner import models, prepare
+from runner.errors import InfrastructureError
 from runner.phases import PhaseLog
 from runner.plan import RunPlan
 from runner.pod import layout, step
@@ -20,17 +22,31 @@ CACHE = "HF_HUB_CACHE"
 def main(arguments: list[str]) -> int:  # noqa: ARG001
     """Fetch what is not there; a failure is a failed phase, and status 0."""
     plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
-    for model in plan.models:
-        # Whatever comes now: the sandbox mounts it, and the kubelet would make it as root's.
-        (Path(os.environ[CACHE]) / models.directory(model.name)).mkdir(parents=True, exist_ok=True)
+    try:
+        for model in plan.models:
+            # Whatever comes now: the sandbox mounts it, and kubelet would make it as root's.
+            place = Path(os.environ[CACHE]) / models.directory(model.name)
+            place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        words = f"the cache of models cannot be written: {error}"
+        step.end(words)
+        raise InfrastructureError(words) from error
     return step.run("fetching", work)
 
 
 def work(plan: RunPlan, log: PhaseLog, end: float, *, hub: Path = layout.HUB) -> None:
     """Fetch into the cache of the environment, and let the sandbox find it all in `hub`."""
+    cache = Path(os.environ[CACHE])
     for model in plan.models:
         step.say(f"fetching {model.name} at {model.commit}")
-    prepare.fetch(plan, log, end, os.environ, step.say)
+        models.sweep(model, cache)
+    names = {model.secret for model in plan.models if model.secret}
+    tokens: dict[str | None, str | None] = {name: os.environ.get(name) for name in names}
+    prepare.fetch(plan, log, end, tokens, step.say)
+    alone = Counter(model.name for model in plan.models)
     for model in plan.models:
-        models.offer(model, Path(os.environ[CACHE]), hub)
+        revision = model.revision or models.MAIN
+        # Code that names no revision is to find the only one that there is.
+        names = {revision, models.MAIN} if alone[model.name] == 1 else {revision}
+        models.offer(model, names, cache, hub)
         step.say(f"{model.name} is there")

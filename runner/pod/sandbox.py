@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from runner import locks, packages, prepare
+from runner import locks, models, packages, prepare
 from runner.errors import InfrastructureError
 from runner.phases import failed, read_phases
 from runner.plan import RunPlan
@@ -89,7 +89,10 @@ def sandbox_options(
         token_file=token,
         python=python,
         import_paths=prepare.import_paths(plan, workspace),
-        readable=tuple(Path(v.path) for v in own.volumes if v.path.startswith("/")),
+        readable=(
+            *(Path(volume.path) for volume in own.volumes if volume.path.startswith("/")),
+            *(layout.MODELS / models.directory(model.name) for model in plan.models),
+        ),
         env=own.env,
         secrets=own.secrets,
         seen=layout.SEEN if own.secrets else None,

@@ -12,9 +12,10 @@ import pytest
 from cluster_lab import ClusterLab
 from hub_server import HubServer, hub_server, used_here
 from kubernetes.client import ApiClient
-from tiny_runs import Run, cell, end, until
+from tiny_runs import Run, cell, end, tool, until
 
 from runner.backends.kubernetes.client import connect
+from runner.errors import UsageError
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +24,7 @@ TOKEN = "hf_t0ken-of-the-team"
 WEIGHTS = os.urandom(3_000_000)
 FILES = {"config.json": b'{"size": "tiny"}', "deep/model.safetensors": WEIGHTS}
 LOOK = """\
-import hashlib, os, pathlib
+import hashlib, os, pathlib, subprocess
 hub = pathlib.Path(os.environ["HF_HOME"], "hub")
 model = hub / "models--lab--private"
 (snapshot,) = (model / "snapshots").iterdir()
@@ -39,14 +40,23 @@ for file in (snapshot / "config.json", snapshot.resolve() / "mine", snapshot.res
     except OSError as error:
         print("refused:", error.strerror)
 (hub / "mine").write_text("of the run's own")
+get = "from huggingface_hub import hf_hub_download as get; print(open(get('lab/private', "
+for rest, env in (
+    ("'config.json')).read())", {"HF_HUB_OFFLINE": "1"}),
+    (f"'config.json', revision='{snapshot.name}', local_files_only=True)).read())", {}),
+    (f"'none', revision='{snapshot.name}', local_files_only=True)))", {}),
+):
+    python = ["/opt/runner/bin/python", "-c", get + rest]
+    done = subprocess.run(python, env={**os.environ, **env}, capture_output=True, text=True)
+    print("loaded:", (done.stdout or done.stderr).splitlines()[-1])
 print("tokens", [name for name in os.environ if "TOKEN" in name])
 """
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
     address = cluster_access.node_address()
-    with hub_server(tmp_path_factory.mktemp("hub"), address=address) as served:
+    with hub_server(tmp_path / "hub", address=address) as served:
         served.tokens[NAME] = TOKEN
         yield served
 
@@ -58,7 +68,8 @@ def _here(hub: HubServer) -> Iterator[None]:
 
 
 def installed(hub: HubServer, namespace: str, top: Path, **values: object) -> ClusterLab:
-    given = {"pods": {"env": {"HF_ENDPOINT": hub.url}}, **values}
+    env = {"HF_ENDPOINT": hub.url, "HF_HUB_DOWNLOAD_TIMEOUT": "120"}  # a stalled one waits
+    given = {"pods": {"env": env}, **values}
     cluster_access.install_chart(namespace, cluster_access.images(), top, given)
     return ClusterLab(top, namespace, connect(None, namespace))
 
@@ -83,11 +94,14 @@ def test_runs_at_once_share_what_none_of_them_can_write(
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # this user may look it up
     hub.stall_after = 1_000_000
     with lab.trusting(hub.ca), lab.secrets(HUB_TOKEN=TOKEN):
-        runs = [lab.submit([cell(LOOK), end()], asking()) for _ in range(2)]
+        config = f".cache/huggingface/hub/models--lab--private/snapshots/{commit}/config.json"
+        steps = [cell(LOOK), tool("read_file", path=config), end()]
+        runs = [lab.submit(steps, asking()) for _ in range(2)]
         runs.append(lab.submit([end()], asking(name=OTHER)))
         assert hub.stalled.wait(120)
         for run in runs[:2]:
-            until(lambda run=run: "fetching" in steps(run), "both of them fetch it")
+            until(lambda run=run: "fetching" in phases(run), "both of them fetch it")
+        until(lambda: hub.asked[f"{NAME}/deep/model.safetensors"] == 2, "both want the file")
         hub.stall_after = None
         hub.go_on.set()
         for run in runs:
@@ -102,7 +116,10 @@ def test_runs_at_once_share_what_none_of_them_can_write(
         assert "and ['huggingface']" in said
         assert said.count("refused: Read-only file system") == 3, said
         assert "tokens []" in said
-        assert steps(run).count("fetching") == 1
+        assert said.count('loaded: {"size": "tiny"}') == 2, said
+        assert "loaded: huggingface_hub.errors.LocalEntryNotFoundError" in said
+        assert '{"size": "tiny"}' in run.results()[1], "the agent may read it too"
+        assert phases(run).count("fetching") == 1
         assert run.plan.models[0].commit == commit
         traces = [*lab.traces(run), *((str(f), f.read_bytes()) for f in files(run.path))]
         assert not [name for name, content in traces if TOKEN.encode() in content]
@@ -118,6 +135,25 @@ def test_a_commit_that_this_machine_may_not_look_up(lab: ClusterLab, hub: HubSer
     assert status.state == "done", (status, run.log())
     assert "models--lab--private" in run.results()[0]
     assert run.plan.models[0].size is None
+
+
+def test_what_no_pod_could_have_is_refused_beforehand(
+    lab: ClusterLab, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That this user may read it does not help a pod."""
+    commit = hub.add(NAME, FILES)
+    hub.add("lab/gated", FILES)
+    hub.tokens["lab/gated"] = TOKEN
+    hub.gated.add("lab/gated")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for revision in ("main", commit):
+        about = f'name = "{NAME}", revision = "{revision}"'
+        with pytest.raises(UsageError, match="no model lab/private that this machine may read"):
+            lab.submit([end()], f"[sandbox]\nmodels = [{{ {about} }}]\n")
+    with pytest.raises(UsageError, match="lab/gated is gated, and pods are logged in nowhere"):
+        lab.submit([end()], '[sandbox]\nmodels = ["lab/gated"]\n')
+    with pytest.raises(UsageError, match="sandbox.models HUB_TOKEN: the Secret"):
+        lab.submit([end()], asking())
 
 
 def test_a_token_that_may_not_read_it(lab: ClusterLab, hub: HubServer) -> None:
@@ -150,7 +186,7 @@ def test_a_run_of_a_lab_without_a_cache_has_them_to_itself(
     lab.close()
 
 
-def steps(run: Run) -> list[str]:
+def phases(run: Run) -> list[str]:
     return [phase.name for phase in run.status.phases]
 
 

@@ -22,7 +22,7 @@ from runner.plan import PinnedModel, RunPlan
 from runner.pod import models as step_models
 from runner.pod import step
 
-TOKEN = "hf_t0ken-of-the-team"
+TOKEN, MINE = "hf_t0ken-of-the-team", "hf_my-own-t0ken"
 WEIGHTS = os.urandom(3_000_000)
 FILES = {"config.json": b"{}", "deep/model.safetensors": WEIGHTS}
 SIZE = len(WEIGHTS) + 2
@@ -66,10 +66,9 @@ def files(cache: Path, model: PinnedModel) -> dict[str, bytes]:
 def test_a_branch_a_tag_and_a_commit(hub: HubServer) -> None:
     old = hub.add("lab/tiny", FILES, "v1")
     new = hub.add("lab/tiny", {"config.json": b"[]"})
-    assert models.resolve("lab/tiny", None, 10) == (new, 2)
-    assert models.resolve("lab/tiny", "main", 10) == (new, 2)
-    assert models.resolve("lab/tiny", "v1", 10) == (old, SIZE)
-    assert models.resolve("lab/tiny", old, 10) == (old, SIZE)
+    for revision, found in ((None, (new, 2)), ("main", (new, 2)), ("v1", (old, SIZE))):
+        assert models.resolve("lab/tiny", revision, 10, endpoint=hub.url)[:2] == found
+    assert models.resolve("lab/tiny", old, 10, endpoint=hub.url).commit == old
 
 
 def test_what_is_not_there_is_told_beforehand(hub: HubServer) -> None:
@@ -77,12 +76,31 @@ def test_what_is_not_there_is_told_beforehand(hub: HubServer) -> None:
     hub.add("lab/private", FILES)
     hub.tokens["lab/private"] = TOKEN
     with pytest.raises(UsageError, match="lab/tiny has no revision v2"):
-        models.resolve("lab/tiny", "v2", 10)
+        models.resolve("lab/tiny", "v2", 10, endpoint=hub.url)
     for name in ("lab/none", "lab/private"):
         with pytest.raises(UsageError, match=f"no model {name} that this machine may read") as told:
-            models.resolve(name, None, 10)
+            models.resolve(name, None, 10, endpoint=hub.url)
         assert "hf auth login" in str(told.value)
-    assert models.resolve("lab/private", None, 10, token=TOKEN).size == SIZE
+    for token in (TOKEN, f"{TOKEN}\n"):  # as a file's last line has it
+        found = models.resolve("lab/private", None, 10, endpoint=hub.url, token=token)
+        assert found.size == SIZE
+
+
+def test_a_gated_model_is_looked_up_by_all_and_had_by_few(hub: HubServer) -> None:
+    hub.add("lab/gated", FILES)
+    hub.tokens["lab/gated"] = TOKEN
+    hub.gated.add("lab/gated")
+    assert models.resolve("lab/gated", None, 10, endpoint=hub.url, token=False).gated
+    models.check_access("lab/gated", endpoint=hub.url, token=TOKEN)
+    with pytest.raises(UsageError, match=r"no model lab/gated that this machine may read \(403\)"):
+        models.check_access("lab/gated", endpoint=hub.url, token=False)
+
+
+def test_a_file_that_https_does_not_bring(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("lab/tiny", FILES)
+    monkeypatch.setattr("huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE", 2_000_000)
+    with pytest.raises(UsageError, match="lab/tiny has a file of 3 MB: more than 2 MB"):
+        models.resolve("lab/tiny", None, 10, endpoint=hub.url)
 
 
 def test_a_hub_that_does_not_answer() -> None:
@@ -104,11 +122,15 @@ def test_what_is_there_is_not_asked_for(
     fetch(model)
 
 
-def test_runs_at_once_fetch_a_file_once(hub: HubServer, cache: Path) -> None:
+def test_runs_at_once_fetch_a_file_once(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "120")
     model = pinned(hub.add("lab/tiny", FILES))
     hub.stall_after = 1_000_000
     with ThreadPoolExecutor(3) as pool:
         going = [pool.submit(fetch, model) for _ in range(3)]
+        until(lambda: hub.asked["lab/tiny/deep/model.safetensors"] == 3, "all want the file")
         assert hub.stalled.wait(30)
         hub.go_on.set()
         for one in going:
@@ -120,28 +142,33 @@ def test_runs_at_once_fetch_a_file_once(hub: HubServer, cache: Path) -> None:
 def test_a_hub_that_stops_in_the_middle(
     hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = pinned(hub.add("lab/tiny", FILES))
-    hub.stall_after = 1_000_000
-    monkeypatch.setattr(models, "REPORT_S", 0.5)
+    large = {"model.safetensors": WEIGHTS * 8}
+    model = pinned(hub.add("lab/tiny", large)).model_copy(update={"size": 24_000_000})
+    hub.stall_after = 15_000_000
+    monkeypatch.setattr(models, "REPORT_S", 0.2)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "120")
     said: list[str] = []
-    with pytest.raises(InfrastructureError, match="lab/tiny was not fetched within 4 s") as told:
-        models.fetch(model, 4.0, None, said.append)
+
+    def report(words: str) -> None:
+        said.append(words)
+        if "10 MB" in words:  # the hub's library writes so much at once
+            monkeypatch.setattr(models.time, "monotonic", lambda: float("inf"))
+
+    with pytest.raises(InfrastructureError, match="lab/tiny was not there within 60 s") as told:
+        models.fetch(model, 60.0, None, report)
     assert "deadlines.prepare" in str(told.value)
-    assert "of 0.00 GB" in said[-1]
-    hub.go_on.set()
-    fetch(model)
-    assert files(cache, model) == FILES
+    assert said[-1] == "lab/tiny: 10 MB fetched, of 24 MB"
 
 
-def test_half_files_that_were_left_are_removed_and_no_others(hub: HubServer, cache: Path) -> None:
-    model = pinned(hub.add("lab/tiny", FILES))
+def test_half_files_that_were_left_are_removed_and_no_others(cache: Path) -> None:
+    model = pinned("1" * 40)
     blobs = cache / models.directory("lab/tiny") / "blobs"
     blobs.mkdir(parents=True)
     left, going = blobs / "a.1.incomplete", blobs / "b.2.incomplete"
     for file in (left, going):
         file.touch()
     os.utime(left, (time.time() - models.STALE_S - 60,) * 2)
-    fetch(model)
+    models.sweep(model, cache)
     assert (left.exists(), going.exists()) == (False, True)
 
 
@@ -158,6 +185,24 @@ def test_what_the_hub_refuses_is_told_in_its_words(
     fetch(pinned(commit, "lab/private"), token=TOKEN)
 
 
+def test_a_part_of_it_is_not_taken_for_all(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    assert found(cache, HF_HUB_OFFLINE="0") == b"{}"  # as code does it that wants no more
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    with pytest.raises(InfrastructureError, match="lab/tiny"):
+        fetch(model)
+
+
+def test_a_download_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(models, "_DOWNLOAD", dying)
+    with pytest.raises(InfrastructureError, match="it was killed by SIGKILL") as told:
+        fetch(pinned("1" * 40))
+    assert "sandbox.memory" in str(told.value)
+
+
 # -- in a pod ------------------------------------------------------------------------------
 
 
@@ -169,7 +214,7 @@ def test_code_finds_the_pinned_commit_by_name_alone(
     fetch(model)
     hub.add("lab/tiny", {"config.json": b"changed since"})
     for _ in range(2):  # a pod that is started again does it again
-        models.offer(model, cache, own)
+        models.offer(model, {"v1", "main"}, cache, own)
     assert found(own, HF_HUB_OFFLINE="1") == b"{}"
     assert found(own, HF_HUB_OFFLINE="0") == b"changed since", "it may download what it wants"
     assert files(cache, model) == FILES
@@ -177,12 +222,23 @@ def test_code_finds_the_pinned_commit_by_name_alone(
 
 def found(hub: Path, **env: str) -> bytes:
     """The configuration that code gets which names no revision."""
-    code = (
-        "from huggingface_hub import hf_hub_download as get; print(get('lab/tiny', 'config.json'))"
-    )
-    environment = {**os.environ, "HF_HUB_CACHE": str(hub), **env}
+    return got("'lab/tiny', 'config.json'", HF_HUB_CACHE=str(hub), **env)
+
+
+def loaded(cache: Path, name: str, commit: str) -> bytes:
+    """The configuration, as code gets it that does what the prompt says."""
+    asked = f"{name!r}, 'config.json', revision={commit!r}, local_files_only=True"
+    return got(asked, HF_HUB_CACHE=str(cache))
+
+
+def got(arguments: str, **env: str) -> bytes:
+    code = f"from huggingface_hub import hf_hub_download as get; print(get({arguments}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return Path(done.stdout.strip()).read_bytes()
 
@@ -221,6 +277,20 @@ def test_the_container_fetches_with_the_models_own_secret(
     assert TOKEN not in told.out + told.err + phases.read_text()
 
 
+def test_a_cache_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan().model_copy(update={"models": (pinned("1" * 40),)})
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    (tmp_path / "cache").write_text("no directory")
+    said: list[str] = []
+    monkeypatch.setattr(step_models.layout, "PLAN", tmp_path / "plan.json")
+    monkeypatch.setattr(step_models.step, "end", said.append)
+    with pytest.raises(InfrastructureError, match="the cache of models cannot be written"):
+        step_models.main([])
+    assert "cannot be written" in said[0]
+
+
 # -- on this machine -----------------------------------------------------------------------
 
 LOOK = """
@@ -231,26 +301,35 @@ print("tokens", [name for name in os.environ if "TOKEN" in name])
 """
 
 
-def test_a_run_on_this_machine(hub: HubServer, tmp_path: Path) -> None:
+def test_a_run_on_this_machine(hub: HubServer, cache: Path, tmp_path: Path) -> None:
+    """One model by a token of its own; one by the user's, which the sandbox has as well."""
     commit = hub.add("lab/private", FILES, "v1")
-    hub.tokens["lab/private"] = TOKEN
+    mine = hub.add("lab/mine", FILES)
+    hub.tokens |= {"lab/private": TOKEN, "lab/mine": MINE}
+    hub.gated.add("lab/mine")
     hub.add("lab/private", {"config.json": b"changed since"})
     lab = Lab(tmp_path / "lab")
-    toml = '[sandbox]\nmodels = [{ name = "lab/private", revision = "v1", secret = "HUB_TOKEN" }]\n'
-    with lab.secrets(HUB_TOKEN=TOKEN):
+    private = '{ name = "lab/private", revision = "v1", secret = "HUB_TOKEN" }'
+    toml = f'[sandbox]\nsecrets = ["HF_TOKEN"]\nmodels = [{private}, "lab/mine"]\n'
+    with lab.secrets(HUB_TOKEN=TOKEN, HF_TOKEN=MINE):
         run = lab.submit([cell(LOOK), end()], toml)
         until(lambda: run.results(), "the cell has run")
         assert str([commit]) in run.results()[0]
-        assert "tokens []" in run.results()[0]
-        assert [p.name for p in run.status.phases][:2] == ["fetching", "installing"]
+        assert "tokens ['HF_TOKEN']" in run.results()[0]
+        steps = [phase.name for phase in run.status.phases]
+        assert steps[:3] == ["fetching", "fetching", "installing"]
         assert run.over().state == "done"
-    (model,) = run.plan.models
+    model, other = run.plan.models
+    assert other.commit == mine
     assert (model.revision, model.commit, model.size) == ("v1", commit, SIZE)
     traces = [
         *lab.traces(run),
         *((str(f), f.read_bytes()) for f in run.path.rglob("*") if f.is_file()),
     ]
-    assert not [name for name, content in traces if TOKEN.encode() in content]
+    for token in (TOKEN, MINE):
+        assert not [name for name, content in traces if token.encode() in content]
+    for name, revision in (("lab/private", commit), ("lab/mine", mine)):  # without a token
+        assert loaded(cache, name, revision) == b"{}"
     lab.close()
 
 

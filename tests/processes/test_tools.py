@@ -466,7 +466,7 @@ def test_the_prompt_names_only_tools_that_there_are(mode):
 def test_the_prompt_says_how_a_model_that_was_fetched_is_loaded():
     about = {"name": "lab/tiny", "revision": None, "commit": "a" * 40, "size": 1, "secret": None}
     prompt = system_prompt(make_plan(models=(PinnedModel.model_validate(about),)))
-    assert f'from_pretrained("lab/tiny", revision="{"a" * 40}")' in prompt
+    assert f'from_pretrained("lab/tiny", revision="{"a" * 40}", local_files_only=True)' in prompt
 
 
 def test_the_docs_have_every_tool():

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner import __version__, packages, pins
+from runner import __version__, models, packages, pins
 from runner.backends.base import Progress, Resolved
 from runner.backends.kubernetes import fits, helm, manifests, needs, offers
 from runner.backends.kubernetes.facts import AT_ONCE, Asked, Facts, Right, denied_of, look_up
@@ -111,7 +111,7 @@ def resolve(
         images=_images(cluster, image, found.image),
         gpu_hour_usd=cluster.gpu_hour_usd,
         clones=cluster.secrets.git is not None,
-        hub=cluster.pods.env.get("HF_ENDPOINT"),
+        hub=cluster.pods.env.get("HF_ENDPOINT", models.HUB),
     )
 
 
@@ -272,7 +272,7 @@ def _probe(
         PinnedRepo(url=repo.url, name=repo.name, ref=None, commit="0" * 40, install=repo.install)
         for repo in experiment.sandbox.repos
     )
-    models = tuple(
+    pinned = tuple(
         PinnedModel(name=model.name, revision=None, commit="0" * 40, size=None, secret=model.secret)
         for model in experiment.sandbox.models
     )
@@ -284,7 +284,7 @@ def _probe(
         backend=BACKEND,
         experiment=experiment,
         repos=repos,
-        models=models,
+        models=pinned,
         python=images.python,
         packages=tuple(lacking),
         images=images,

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from runner import prepare
+from runner import models, prepare
 from runner.backends.local import directory, environment, processes
 from runner.backends.local.paths import Paths
 from runner.errors import RunnerError
@@ -106,12 +106,14 @@ def _prepared(plan: RunPlan, paths: Paths) -> Path:
     Afterwards the environment is the sandbox's: without what git, uv and the hub went by.
     """
     own = plan.experiment.sandbox
-    held = {name: os.environ.pop(name) for name in own.all_secrets if name in os.environ}
+    names = {*own.all_secrets, models.TOKEN}
+    held = {name: os.environ.pop(name) for name in names if name in os.environ}
     secrets = {name: held[name] for name in own.secrets if name in held}
     log = PhaseLog(paths.phases)
     end = time.monotonic() + plan.prepare_deadline_s
     prepare.clone(plan, paths.workspace, log, end)
-    prepare.fetch(plan, log, end, held, _say)
+    tokens: dict[str | None, str | None] = {name: held.get(name) for name in own.all_secrets}
+    prepare.fetch(plan, log, end, tokens | {None: held.get(models.TOKEN)}, _say)
     python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
     prepare.note_environment(python, plan, paths.environment)
     clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | secrets

@@ -52,6 +52,8 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
         plain |= {"HF_HUB_CACHE": str(layout.MODELS if cluster.cache_claim else layout.HUB)}
     if container == "sandbox":
         plain |= _caches() | _bounds(given)
+        hub = cluster.pods.env.get("HF_ENDPOINT")
+        plain |= {"HF_ENDPOINT": hub} if hub else {}
     plain |= _nvidia(container, plan)
     entries = {name: {"name": name, "value": literal(value)} for name, value in plain.items()}
     if container in ("record", "agent"):
@@ -92,7 +94,11 @@ def _network(network: Network) -> dict[str, str]:
 def _caches() -> dict[str, str]:
     """What code downloads counts as workspace; the shared cache cannot be written by it."""
     home = layout.HUB.parent
-    return {"XDG_CACHE_HOME": str(home.parent), "HF_HOME": str(home)}
+    return {
+        "XDG_CACHE_HOME": str(home.parent),
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(layout.HUB),
+    }
 
 
 def _bounds(given: Amounts) -> dict[str, str]:
