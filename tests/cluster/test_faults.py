@@ -72,11 +72,16 @@ def test_a_submit_killed_before_it_made_anything_is_started_by_resume(cluster: C
     cluster.gone(run_id)
 
 
-def test_a_submit_killed_while_its_inputs_are_uploaded(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "when", [("after", "create", "pods"), ("during", "send", "websocket")], ids=lambda when: when[0]
+)
+def test_a_submit_killed_while_its_inputs_are_uploaded(
+    cluster: Cluster, when: tuple[str, str, str]
+) -> None:
     line = cluster.line
-    (line.folder / "large.bin").write_bytes(os.urandom(1 << 20))
+    (line.folder / "large.bin").write_bytes(os.urandom(4 << 20))
     file = write(line, QUICK, f'{GPU}local_files = ["large.bin"]\n')
-    assert line.killed("after", "create", "pods", "submit", file).status == -9
+    assert line.killed(*when, "submit", file).status == -9
     run_id = only_run(line)
     kinds = {name.partition("/")[0] for name in cluster.objects(run_id)}
     assert kinds == {"jobs", "pods"}  # the store's, which asks for no GPU

@@ -130,7 +130,7 @@ def test_runs_at_once_fetch_a_file_once(
     hub.stall_after = 1_000_000
     with ThreadPoolExecutor(3) as pool:
         going = [pool.submit(fetch, model) for _ in range(3)]
-        until(lambda: hub.asked["lab/tiny/deep/model.safetensors"] == 3, "all want the file")
+        until(lambda: hub.asked["lab/tiny/deep/model.safetensors"] >= 3, "all want the file")
         assert hub.stalled.wait(30)
         hub.go_on.set()
         for one in going:
