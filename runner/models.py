@@ -8,13 +8,14 @@ may not be read, is the user's to mend (UsageError); a hub that does not answer 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,35 +95,26 @@ def resolve(
     name: str, revision: str | None, deadline_s: float, *, endpoint: str, token: Token = None
 ) -> Found:
     """The commit that a branch, a tag or (without `revision`) `main` is now, at a hub's URL."""
-    from httpx2 import HTTPError
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError
 
     token = token.strip() if isinstance(token, str) else token
-    what = f"the model {name} at {revision or MAIN}"
-    try:
-        info = HfApi(endpoint=endpoint).model_info(
-            name, revision=revision or MAIN, timeout=deadline_s, files_metadata=True, token=token
-        )
-    except RevisionNotFoundError as error:
-        raise UsageError(
-            f"{name} has no revision {revision or MAIN} on {endpoint}.",
-            hint="Name a branch, a tag or a full commit of it; `main` if left out.",
-        ) from error
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403, 404):
-            raise _unreadable(name, endpoint, error.response.status_code) from error
-        raise InfrastructureError(
-            f"{endpoint} does not give {what}: {_words(str(error), token)}",
-            hint="Is the hub well? Try again later.",
-        ) from error
-    except (HTTPError, OSError, ValueError) as error:
-        raise InfrastructureError(
-            f"{endpoint} did not answer for {what}: {_words(str(error), token)}",
-            hint="Is the network there? HF_ENDPOINT names another hub, SSL_CERT_FILE its CA.",
-        ) from error
+    with _asking(endpoint, name, token):
+        try:
+            info = HfApi(endpoint=endpoint).model_info(
+                name,
+                revision=revision or MAIN,
+                timeout=deadline_s,
+                files_metadata=True,
+                token=token,
+            )
+        except RevisionNotFoundError as error:
+            raise UsageError(
+                f"{name} has no revision {revision or MAIN} on {endpoint}.",
+                hint="Name a branch, a tag or a full commit of it; `main` if left out.",
+            ) from error
     if not is_commit(info.sha):
-        raise InfrastructureError(f"{endpoint} names no commit of {what}.")
+        raise InfrastructureError(f"{endpoint} names no commit of the model {name}.")
     sizes = [file.size for file in info.siblings or ()]
     if (largest := max(filter(None, sizes), default=0)) > constants.MAX_HTTP_DOWNLOAD_SIZE:
         raise UsageError(
@@ -137,12 +129,9 @@ def resolve(
 def check_access(name: str, *, endpoint: str, token: Token) -> None:
     """Refuse a gated model whose files the hub would not give to this token."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
-    try:
+    with _asking(endpoint, name, token):
         HfApi(endpoint=endpoint).auth_check(name, token=token)
-    except HfHubHTTPError as error:
-        raise _unreadable(name, endpoint, error.response.status_code) from error
 
 
 def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Report) -> None:
@@ -222,10 +211,30 @@ def sweep(model: PinnedModel, cache: Path) -> None:
             continue
 
 
-def _unreadable(name: str, endpoint: str, status: int) -> UsageError:
-    return UsageError(
-        f"{endpoint} has no model {name} that this machine may read ({status}).", hint=_YOURS
-    )
+@contextlib.contextmanager
+def _asking(endpoint: str, name: str, token: Token) -> Iterator[None]:
+    """Tell what a hub answers, or that it does not, in our words."""
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403, 404):
+            raise UsageError(
+                f"{endpoint} has no model {name} that this machine may read ({status}).",
+                hint=_YOURS,
+            ) from error
+        raise InfrastructureError(
+            f"{endpoint} does not tell of the model {name}: {_words(str(error), token)}",
+            hint="Is the hub well? Try again later.",
+        ) from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise InfrastructureError(
+            f"{endpoint} did not answer for the model {name}: {_words(str(error), token)}",
+            hint="Is the network there? HF_ENDPOINT names another hub, SSL_CERT_FILE its CA.",
+        ) from error
 
 
 def _failure(model: PinnedModel, said: str, status: int) -> UsageError | InfrastructureError:

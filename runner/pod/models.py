@@ -20,7 +20,10 @@ CACHE = "HF_HUB_CACHE"
 
 
 def main(arguments: list[str]) -> int:  # noqa: ARG001
-    """Fetch what is not there; a failure is a failed phase, and status 0."""
+    """Fetch what is not there; a failure is a failed phase, and status 0.
+
+    Where the cache cannot be written, the sandbox could not be started: that fails the pod.
+    """
     plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
     try:
         for model in plan.models:
@@ -40,13 +43,13 @@ def work(plan: RunPlan, log: PhaseLog, end: float, *, hub: Path = layout.HUB) ->
     for model in plan.models:
         step.say(f"fetching {model.name} at {model.commit}")
         models.sweep(model, cache)
-    names = {model.secret for model in plan.models if model.secret}
-    tokens: dict[str | None, str | None] = {name: os.environ.get(name) for name in names}
+    secrets = {model.secret for model in plan.models if model.secret}
+    tokens: dict[str | None, str | None] = {name: os.environ.get(name) for name in secrets}
     prepare.fetch(plan, log, end, tokens, step.say)
     alone = Counter(model.name for model in plan.models)
     for model in plan.models:
         revision = model.revision or models.MAIN
         # Code that names no revision is to find the only one that there is.
-        names = {revision, models.MAIN} if alone[model.name] == 1 else {revision}
-        models.offer(model, names, cache, hub)
+        revisions = {revision, models.MAIN} if alone[model.name] == 1 else {revision}
+        models.offer(model, revisions, cache, hub)
         step.say(f"{model.name} is there")

@@ -103,9 +103,14 @@ def test_a_file_that_https_does_not_bring(hub: HubServer, monkeypatch: pytest.Mo
         models.resolve("lab/tiny", None, 10, endpoint=hub.url)
 
 
-def test_a_hub_that_does_not_answer() -> None:
+@pytest.mark.parametrize("token", [None, "hf_ünsendable"])
+def test_a_hub_that_does_not_answer(token: str | None) -> None:
+    nowhere = "https://127.0.0.1:1"
+    with pytest.raises(InfrastructureError, match="did not answer for the model lab/tiny") as told:
+        models.resolve("lab/tiny", None, 10, endpoint=nowhere, token=token)
+    assert not token or token not in str(told.value)
     with pytest.raises(InfrastructureError, match="did not answer for the model lab/tiny"):
-        models.resolve("lab/tiny", None, 10, endpoint="https://127.0.0.1:1")
+        models.check_access("lab/tiny", endpoint=nowhere, token=token)
 
 
 # -- fetching ------------------------------------------------------------------------------
