@@ -236,6 +236,35 @@ def test_receive_takes_an_archive_while_its_input_stays_open(store: Record, tmp_
     same(store.path, tmp_path / "there")
 
 
+def test_two_clients_that_bring_a_record_at_once_take_turns(store: Record, tmp_path: Path) -> None:
+    """As one that follows a run does, and another one that cancels it."""
+    grow(store)
+    archive = io.BytesIO()
+    write_tar(store.path, archive)
+    there, half = tmp_path / "there", len(archive.getvalue()) // 2
+    call = CALL.format("receive", "receive.receive(sys.stdin.buffer, Path(sys.argv[1]))")
+    first, second = start(call, there), start(call, there)
+    assert first.stdin and second.stdin
+    first.stdin.write(archive.getvalue()[:half])
+    first.stdin.flush()
+    until(lambda: (there / ".receiving").is_dir(), "the first one receives", 30)
+    second.stdin.write(archive.getvalue())
+    second.stdin.flush()
+    until(lambda: _has_open(second.pid, there / receive.RECEIVING), "the second one waits", 30)
+    first.stdin.write(archive.getvalue()[half:])
+    first.stdin.flush()
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    first.communicate()
+    second.communicate()
+    same(store.path, there)
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    return file.exists() and any(
+        fd.resolve() == file.resolve() for fd in Path(f"/proc/{pid}/fd").iterdir()
+    )
+
+
 def test_receive_leaves_a_record_that_somebody_writes(store: Record, tmp_path: Path) -> None:
     archive = io.BytesIO()
     write_tar(store.path, archive)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,56 @@ def test_a_lost_run_is_given_its_end(
     assert (
         sum(line["type"] == "end" for line, _ in read_lines(record.path / "transcript.jsonl")) == 1
     )
+
+
+def other_client(client: Client, cluster: Cluster, record: Record, top: Path) -> Mirror:
+    """Another one that has the record which was never in the store."""
+    shutil.copytree(record.path, top / "other")
+    return Mirror(client, cluster, run_id(record), top / "other")
+
+
+def both_ended(record: Record, top: Path) -> None:
+    for path in (record.path, top / "other"):
+        assert verify(path).ok
+        lines = read_lines(path / "transcript.jsonl")
+        assert sum(line["type"] == "end" for line, _ in lines) == 1
+
+
+def test_two_clients_that_end_a_run_at_once(
+    mirror: Mirror, client: Client, cluster: Cluster, record: Record, tmp_path: Path
+) -> None:
+    grow(record)
+    record.close()
+    other = other_client(client, cluster, record, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(one.close, "cancelled", "by the user", 130) for one in (mirror, other)]
+        for end in ends:
+            end.result()
+    both_ended(record, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["claim", "s3"])
+def test_a_client_that_comes_second_with_a_record(
+    kind: str,
+    client: Client,
+    request: pytest.FixtureRequest,
+    record: Record,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = request.getfixturevalue("cluster" if kind == "claim" else "in_s3")
+    record.close()
+    second = Mirror(client, cluster, run_id(record), record.path)
+    first = other_client(client, cluster, record, tmp_path)
+    upload = second.upload
+
+    def late() -> None:
+        first.close("cancelled", "by the user", 130)
+        upload()
+
+    monkeypatch.setattr(second, "upload", late)
+    second.close("cancelled", "by the user", 130)
+    both_ended(record, tmp_path)
 
 
 def test_a_deleted_record_is_gone(mirror: Mirror, record: Record) -> None:

@@ -134,7 +134,7 @@ class Mirror:
             except RunNotFound:
                 if not (self._local / TRANSCRIPT).is_file():
                     raise
-                self.upload()
+                self._bring()
             if store := self._store():
                 close_record(self._local, state, reason, exit_status)
                 store.upload(self._local)
@@ -144,6 +144,16 @@ class Mirror:
                 words = [state, status, reason[:REASON_LENGTH]]
                 self._told(pod, store_pod.CONTAINER, "close", *words)
                 self._receive(pod, store_pod.CONTAINER)
+
+    def _bring(self) -> None:
+        try:
+            self.upload()
+        except RunnerError as error:
+            # A client that ends the run at the same time may have brought it, and written its end.
+            try:
+                self.sync()
+            except RunNotFound:
+                raise error from None
 
     def delete(self) -> None:
         """Remove the record from the store; what is here stays."""
