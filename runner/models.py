@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from runner import git
 from runner.config.refuse import mask
 from runner.errors import InfrastructureError, UsageError
 from runner.plan import PinnedModel
@@ -42,7 +43,6 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_SHARED_BLOBS": "1",
     "NO_COLOR": "1",
 }
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFUSED = re.compile(
     r"(Model|Revision|Repository|File)\b.* not found|Access denied|\b40[134] Client"
 )
@@ -79,11 +79,6 @@ def directory(name: str) -> str:
     return "--".join(("models", *name.split("/")))
 
 
-def is_commit(revision: str | None) -> bool:
-    """Whether this names a commit in full."""
-    return bool(revision and _COMMIT.fullmatch(revision.lower()))
-
-
 def own_hub() -> str:
     """The URL of the hub that this user's library asks, and its login is for."""
     from huggingface_hub import constants
@@ -113,7 +108,7 @@ def resolve(
                 f"{name} has no revision {revision or MAIN} on {endpoint}.",
                 hint="Name a branch, a tag or a full commit of it; `main` if left out.",
             ) from error
-    if not is_commit(info.sha):
+    if not git.is_commit(info.sha):
         raise InfrastructureError(f"{endpoint} names no commit of the model {name}.")
     sizes = [file.size for file in info.siblings or ()]
     if (largest := max(filter(None, sizes), default=0)) > constants.MAX_HTTP_DOWNLOAD_SIZE:

@@ -143,7 +143,7 @@ def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> Pinne
     except RunnerError as error:
         # The pods may reach what this machine may not, and their secret may read it.
         theirs = isinstance(error, InfrastructureError) or model.secret is not None
-        if not (resolved.hub and theirs and model.revision and hub.is_commit(model.revision)):
+        if not (resolved.hub and theirs and model.revision and git.is_commit(model.revision)):
             raise
         progress(f"not looked up, as this machine may not: {error.message}")
         found = hub.Found(model.revision.lower(), None)
