@@ -19,7 +19,7 @@ from runner.config.parts import ModelConfig, RepoConfig, VolumeConfig
 from runner.config.quantities import Cpu, Size
 from runner.config.support import TABLES
 from runner.prices import Price
-from runner.settings import Build, Deadlines, Kubernetes, Settings
+from runner.settings import Build, Deadlines, Docker, Kubernetes, Network, Settings
 
 _DURATIONS = ("timeout", "idle_timeout", "prepare", "start", "job_ttl")
 _QUANTITIES = (*get_args(Cpu)[1:], *get_args(Size)[1:])
@@ -87,6 +87,8 @@ def settings_page() -> str:
     for title, model in (
         ("Keys", Settings),
         ("[kubernetes]", Kubernetes),
+        ("[docker]", Docker),
+        ("[network]", Network),
         ("[build]", Build),
         ("[deadlines]", Deadlines),
         ("An entry of prices", Price),

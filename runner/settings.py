@@ -25,7 +25,7 @@ from pydantic_settings import (
 from runner.config.explain import config_error
 from runner.config.load import read_toml
 from runner.config.parts import Table
-from runner.config.quantities import Duration
+from runner.config.quantities import Cpu, Duration, Size
 from runner.config.refuse import refuse
 from runner.errors import ConfigError
 from runner.names import is_name
@@ -70,11 +70,67 @@ class Build(Table):
         min_length=1,
         description="The image that images are built on: Debian, or a lab's own made from it.",
     )
+
+
+class Docker(Table):
+    """Containers on this machine's Docker engine."""
+
+    images: tuple[str, ...] = Field(
+        default=(),
+        description="Images of sandboxes, the default one first; all that `runner images build` "
+        "made here if left out. Names of images, or references.",
+    )
+    agent: str | None = Field(
+        default=None,
+        description="The agent's image; the newest that `runner images build` made here if left "
+        "out.",
+    )
+    cpu: Cpu | None = Field(
+        default=None, description="Cores of a sandbox whose experiment names none; all of them."
+    )
+    memory: Size = Field(
+        default="8Gi", description="Memory of a sandbox whose experiment names none."
+    )
+    disk: Size = Field(
+        default="20Gi", description="Space for the workspace where the experiment names none."
+    )
+    shm: Size = Field(default="1Gi", description="Size of /dev/shm, a part of the memory.")
+    pids: int = Field(default=4096, ge=64, description="Processes and threads of a sandbox.")
+
+
+class Network(Table):
+    """The way out of images' builds and of containers on this machine."""
+
     ca_bundle: Path | None = Field(
         default=None,
-        description="CAs that the build's downloads are checked against, behind a private CA; "
-        "`SSL_CERT_FILE` of the environment if left out.",
+        description="All CAs that are trusted, behind a private one; `SSL_CERT_FILE` of the "
+        "environment if left out.",
     )
+    http_proxy: str | None = Field(
+        default=None, description="URL of the proxy for http://; the environment's if left out."
+    )
+    https_proxy: str | None = Field(
+        default=None, description="URL of the proxy for https://; the environment's if left out."
+    )
+    no_proxy: str | None = Field(
+        default=None,
+        description="Hosts that are reached without a proxy, with commas between; the "
+        "environment's if left out.",
+    )
+
+    def over(self, environ: Mapping[str, str]) -> Network:
+        """With the environment's, where something is left out."""
+
+        def proxy(name: str) -> str | None:
+            return environ.get(name) or environ.get(name.upper()) or None
+
+        ca = environ.get("SSL_CERT_FILE")
+        return Network(
+            ca_bundle=self.ca_bundle or (Path(ca) if ca else None),
+            http_proxy=self.http_proxy or proxy("http_proxy"),
+            https_proxy=self.https_proxy or proxy("https_proxy"),
+            no_proxy=self.no_proxy or proxy("no_proxy"),
+        )
 
 
 class Kubernetes(Table):
@@ -132,7 +188,7 @@ class Settings(BaseSettings):
     )
 
     backend: Literal["local", "docker", "kubernetes"] = Field(
-        default="local", description="Where sandboxes run: `local` or `kubernetes`."
+        default="local", description="Where sandboxes run: `local`, `docker` or `kubernetes`."
     )
     runs: Annotated[str, AfterValidator(_runs)] = Field(
         default="runs", description="Directory of the records, relative to the working directory."
@@ -155,8 +211,12 @@ class Settings(BaseSettings):
         description="GPU products of each class on this machine, as node labels spell them. What "
         "is given joins the defaults. Those of a cluster are in its chart's values.",
     )
-    build: Build = Field(
-        default=Build(), description="`base` and `ca_bundle` of `runner images build`."
+    build: Build = Field(default=Build(), description="`base` of `runner images build`.")
+    docker: Docker = Field(
+        default=Docker(), description="Images and bounds of containers on this machine."
+    )
+    network: Network = Field(
+        default=Network(), description="CAs and proxies of builds and containers on this machine."
     )
     kubernetes: Kubernetes = Field(
         default=Kubernetes(), description="`context` and `namespace` of the cluster."

@@ -30,6 +30,7 @@ system_packages = ["git"]
 python_packages = ["torch", "pandas>=2"]
 notebook_packages = ["matplotlib", "torch"]
 python_version = "3.12"
+network = "none"
 env = { HF_TOKENS = "many" }
 cpu = "1500m"
 memory = "16Gi"

@@ -189,14 +189,6 @@ def test_all_refusals_are_told() -> None:
     assert keys == ["sandbox.image", "sandbox.gpu", "sandbox.queue"]
 
 
-@pytest.mark.parametrize("backend", ["docker", "modal"])
-def test_other_backends_are_refused_by_name(backend: str) -> None:
-    (error,) = refusals(experiment(image="x"), backend, RICH)
-    assert error.key == "backend"
-    assert backend in str(error)
-    assert "`local`" in error.hint
-
-
 @pytest.mark.parametrize(
     ("sandbox", "indices"),
     [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from runner.config.experiment import Experiment
 from runner.config.machine import Machine
-from runner.config.rows import NOWHERE, Refusal, Row, preloading
+from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
 
 
 def _port(value: int, _: Experiment, __: Machine) -> Iterator[Refusal]:
@@ -21,6 +21,12 @@ def _port(value: int, _: Experiment, __: Machine) -> Iterator[Refusal]:
         "Remove it: `runner open` and `runner exec` tunnel to the sandbox by a free port.",
     )
 
+
+_NETWORK = needs(
+    "the docker backend",
+    "Remove it: an admin sets with network.internet and network.allow what pods reach.",
+    here="kubernetes",
+)
 
 KUBERNETES: Mapping[str, Row] = {
     "name": Row("part of the run's id; a label of its Job"),
@@ -52,6 +58,7 @@ KUBERNETES: Mapping[str, Row] = {
         "cache, which the sandbox cannot write",
         preloading,
     ),
+    "sandbox.network": Row("refused: the chart's network policies decide", _NETWORK),
     "sandbox.env": Row("set for the kernel and shell commands"),
     "sandbox.cpu": Row("requested of the node, and the limit"),
     "sandbox.memory": Row("requested of the node, and the limit"),

@@ -31,12 +31,12 @@ class Row:
     check: Check | None = None
 
 
-def needs(backend: str, instead: str) -> Check:
+def needs(backend: str, instead: str, here: str = "local") -> Check:
     """The check of a field that only another backend can honour."""
 
     def check(value: Any, _: Experiment, __: Machine) -> Iterator[Refusal]:
         found = str(value).lower() if isinstance(value, bool) else repr(value)
-        yield Refusal("", f"no such key on `local`: it needs {backend}", found, instead)
+        yield Refusal("", f"no such key on `{here}`: it needs {backend}", found, instead)
 
     return check
 

@@ -139,6 +139,9 @@ class SandboxConfig(Table):
     local_dirs: tuple[LocalDir, ...] = Field(
         default=(), description="Directories copied in, likewise."
     )
+    network: Literal["none"] | None = Field(
+        default=None, description="`none`: the sandbox itself reaches no network."
+    )
     secrets: Annotated[tuple[SecretName, ...], _Distinct] = Field(
         default=(), description="Names of secrets that the sandbox gets as environment variables."
     )
