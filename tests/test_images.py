@@ -17,13 +17,16 @@ import runner
 from runner.cluster import Cluster, example
 from runner.errors import InfrastructureError, UsageError
 from runner.images import build
-from runner.images.build import Base, Built, Progress
+from runner.images.build import Base, Progress
 from runner.images.catalogue import Pushed, check, values
 from runner.images.context import Context, Facts
 from runner.images.definition import FOLDER, names, read
 from runner.images.facts import Python
+from runner.images.labels import Labels
+from runner.images.local import Present
 from runner.images.push import check_registry, push
 from runner.images.wheel import wheel
+from runner.settings import Network
 
 BASE = Base("debian:bookworm-slim", "sha256:" + "1" * 64)
 SANDBOX = Context(
@@ -37,8 +40,13 @@ AGENT = replace(SANDBOX, name="agent", facts=Facts("agent"))
 PYTHON = Python("/opt/python/bin/python", "3.11.2", ("numpy==2.4.6", "pandas==3.1.1"))
 
 
-def built(context: Context) -> Built:
-    return Built(context.name, context.tag(BASE.id), "sha256:" + "2" * 64, 10**6, None)
+def told(context: Context) -> Labels:
+    return build._labels(context, BASE, PYTHON, (), "c" * 40)
+
+
+def present(context: Context) -> Present:
+    created = "2026-11-27T02:44:55Z"
+    return Present(context.tag(BASE.id), "sha256:" + "2" * 64, 10**6, created, told(context))
 
 
 def test_a_tag_is_the_hash_of_the_content() -> None:
@@ -124,7 +132,7 @@ def test_an_image_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         read(folder=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["agent", "base"])
+@pytest.mark.parametrize("name", names())
 def test_every_package_of_an_image_is_pinned_with_hashes(name: str) -> None:
     locks = [path for path in (FOLDER / name).glob("*.txt") if path.name != "system.txt"]
     assert locks
@@ -142,28 +150,29 @@ def test_the_agents_image_has_no_jupyter_server_and_no_kernel() -> None:
     assert not found & {"jupyter-server", "ipykernel", "ipython", "kubernetes", "docker"}
 
 
-@pytest.mark.parametrize("name", ["agent", "base"])
+@pytest.mark.parametrize("name", names())
 def test_a_dockerfile_takes_its_base_and_ends_as_a_plain_user(name: str) -> None:
     text = (FOLDER / name / "Dockerfile").read_text()
     last = text.rpartition("\nFROM ")[2]
-    assert "ARG BASE=" in text
+    assert re.search(r"^ARG BASE\b", text, re.M)
     assert "USER 1000:1000" in last
     assert 'ENTRYPOINT ["tini", "--"]' in last
-    assert "org.opencontainers.image.title" in last
+    assert "HEALTHCHECK NONE" in last
+    assert "org.opencontainers.image.description" in last
     assert "ARG " not in last, "arguments would stay in the image's history"
 
 
 def test_the_values_are_what_the_chart_takes() -> None:
     pushed = [
-        Pushed(AGENT, "registry.example/runner/agent@sha256:" + "a" * 64, None),
-        Pushed(replace(SANDBOX, name="alpha"), "registry.example/alpha@sha256:" + "c" * 64, PYTHON),
-        Pushed(SANDBOX, "registry.example/runner/base@sha256:" + "b" * 64, PYTHON),
+        Pushed(told(AGENT), "registry.example/runner/agent@sha256:" + "a" * 64),
+        Pushed(told(SANDBOX.called("alpha")), "registry.example/alpha@sha256:" + "c" * 64),
+        Pushed(told(SANDBOX), "registry.example/runner/base@sha256:" + "b" * 64),
     ]
-    told = values(pushed)
-    cluster: Cluster = example(**told)
+    given = values(pushed)
+    cluster: Cluster = example(**given)
     assert [image.name for image in cluster.images.catalogue] == ["base", "alpha"]
-    assert told["images"]["agent"] == pushed[0].reference
-    assert told["images"]["catalogue"][0] == {
+    assert given["images"]["agent"] == pushed[0].reference
+    assert given["images"]["catalogue"][0] == {
         "name": "base",
         "image": pushed[2].reference,
         "python": "/opt/python/bin/python",
@@ -175,10 +184,13 @@ def test_the_values_are_what_the_chart_takes() -> None:
 
 
 def test_a_catalogue_needs_both_kinds() -> None:
-    check([AGENT, SANDBOX])
-    for contexts in ([AGENT], [SANDBOX], []):
+    agent, base = ("agent", "agent"), ("base", "sandbox")
+    check([agent, base])
+    for images in ([agent], [base], []):
         with pytest.raises(UsageError, match="the agent's image, and a sandbox's"):
-            check(contexts)
+            check(images)
+    with pytest.raises(UsageError, match="two images are called base"):
+        check([agent, base, base])
 
 
 def follow(*events: dict[str, Any]) -> list[Progress]:
@@ -191,11 +203,17 @@ def test_the_engines_stream_becomes_steps_and_lines() -> None:
     seen = follow(
         {"stream": "Step 2/9 : RUN apt-get update && true\n"},
         {"stream": " ---> Running in 0123\n"},
-        {"stream": "\x1b[91mwarning: x\n\x1b[0m"},
+        {"stream": "\x1b[91mwarn\x1b[0m"},
+        {"stream": "\x1b[91ming: x\n\x1b[0m"},
+        {"stream": "without an end"},
         {"aux": {"ID": "sha256:1"}},
     )
     assert seen[0] == Progress("base", 2, 9, "RUN apt-get update && true")
-    assert [item.line for item in seen[1:]] == [" ---> Running in 0123", "warning: x"]
+    assert [item.line for item in seen[1:]] == [
+        " ---> Running in 0123",
+        "warning: x",
+        "without an end",
+    ]
 
 
 def test_a_step_that_fails_shows_its_last_lines_only() -> None:
@@ -219,14 +237,20 @@ def test_a_step_that_fails_shows_its_last_lines_only() -> None:
 
 def test_proxies_and_indexes_are_arguments_of_the_build() -> None:
     environ = {"https_proxy": "http://p:1", "NO_PROXY": "x", "PIP_INDEX_URL": "u", "HOME": "/h"}
-    assert build._arguments(environ, "debian:12", True) == {
+    given = Network(no_proxy="y", http_proxy="http://q:2").over(environ)
+    assert build._arguments(environ, given, "debian:12", "/opt/lab/bin/python", True) == {
         "BASE": "debian:12",
         "https_proxy": "http://p:1",
-        "NO_PROXY": "x",
+        "HTTPS_PROXY": "http://p:1",
+        "http_proxy": "http://q:2",
+        "HTTP_PROXY": "http://q:2",
+        "no_proxy": "y",
+        "NO_PROXY": "y",
         "PIP_INDEX_URL": "u",
+        "PYTHON": "/opt/lab/bin/python",
         "CA_BUNDLE": "/opt/images/ca.crt",
     }
-    assert build._arguments({}, "debian:12", False) == {"BASE": "debian:12"}
+    assert build._arguments({}, Network(), "debian:12", "", False) == {"BASE": "debian:12"}
 
 
 class Registry:
@@ -248,11 +272,11 @@ def test_a_push_gives_the_reference_by_digest() -> None:
         {"status": "Pushing", "id": "0123", "progress": "[=>]"}, {"aux": {"Digest": digest}}
     )
     said: list[str] = []
-    image = built(SANDBOX)
+    image = present(SANDBOX)
     reference = push(engine, image, "localhost:5000/lab", said.append)
     assert reference == f"localhost:5000/lab/runner/base@{digest}"
     tag = image.tag.rpartition(":")[2]
-    assert engine.tagged == (image.tag, "localhost:5000/lab/runner/base", tag)
+    assert engine.tagged == (image.id, "localhost:5000/lab/runner/base", tag)
     assert said == ["0123 Pushing [=>]"]
 
 
@@ -267,7 +291,7 @@ def test_a_push_gives_the_reference_by_digest() -> None:
 def test_a_registry_that_refuses_is_told_with_what_mends_it(words: str, hint: str) -> None:
     engine: Any = Registry({"errorDetail": {"message": words}, "error": words})
     with pytest.raises(InfrastructureError) as caught:
-        push(engine, built(SANDBOX), "ghcr.io/lab", lambda _: None)
+        push(engine, present(SANDBOX), "ghcr.io/lab", lambda _: None)
     assert words in caught.value.message
     assert hint in caught.value.hint
 

@@ -6,28 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.cluster import Image, Images
+from runner.cluster import Images
 from runner.errors import UsageError
-from runner.images.context import Context
-from runner.images.facts import Python
+from runner.images.labels import Labels
+from runner.images.local import AGENT, CLIENT, SANDBOX, entry
 
-AGENT, CLIENT, SANDBOX = "agent", "client", "sandbox"
-"""What images are for."""
 _TOLD = {"agent", "client", "catalogue"}
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry. `python` is the kernel's, None where there is none."""
+    """An image in a registry."""
 
-    context: Context
+    labels: Labels
     reference: str
-    python: Python | None
 
 
-def check(contexts: Sequence[Context]) -> None:
-    """Raise UsageError where these images would not make a catalogue."""
-    if not {context.facts.role for context in contexts} >= {AGENT, SANDBOX}:
+def check(images: Sequence[tuple[str, str]]) -> None:
+    """Raise UsageError where images of these names and roles would not make a catalogue."""
+    names = [name for name, _ in images]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"two images are called {twice[0]}, and an experiment could not tell them apart",
+            hint="push one of them, or build the other one by another --name",
+        )
+    if not {role for _, role in images} >= {AGENT, SANDBOX}:
         raise UsageError(
             "the chart needs the agent's image, and a sandbox's at least",
             hint="runner images push REGISTRY, without names, pushes all images",
@@ -36,22 +39,10 @@ def check(contexts: Sequence[Context]) -> None:
 
 def values(pushed: Sequence[Pushed], default: str = "base") -> dict[str, Any]:
     """Helm values for the chart; the default image is the catalogue's first."""
-    check([item.context for item in pushed])
-    of = {item.context.facts.role: item.reference for item in pushed}
-    entries = [_entry(item, item.python) for item in pushed if item.python is not None]
-    entries.sort(key=lambda entry: (entry.name != default, entry.name))
+    check([(item.labels.name, item.labels.role) for item in pushed])
+    of = {item.labels.role: item.reference for item in pushed}
+    entries = [entry(item.labels, item.reference) for item in pushed if item.labels.role == SANDBOX]
+    entries.sort(key=lambda image: (image.name != default, image.name))
     images = Images(agent=of[AGENT], client=of.get(CLIENT), catalogue=tuple(entries))
     told = images.model_dump(mode="json", by_alias=True, include=_TOLD, exclude_none=True)
     return {"images": told}
-
-
-def _entry(item: Pushed, python: Python) -> Image:
-    return Image(
-        name=item.context.name,
-        image=item.reference,
-        python=python.path,
-        python_version=python.version,
-        packages=python.packages,
-        system_packages=item.context.system_packages,
-        gpu=item.context.facts.gpu,
-    )

@@ -13,7 +13,7 @@ from runner.images.context import Context, Facts
 PACKAGE = Path(runner.__file__).parent
 FOLDER = PACKAGE.parent / "images"
 FACTS = "image.toml"
-_SENT = ("Dockerfile", "*.txt")
+_SENT = ("Dockerfile", "*.txt", "*.py")
 """What of a folder the engine is sent; its other files are for people."""
 
 
@@ -28,7 +28,10 @@ def names(folder: Path = FOLDER) -> tuple[str, ...]:
 
 
 def read(wanted: Sequence[str] = (), folder: Path = FOLDER) -> list[Context]:
-    """The images of these names, all for none; raises UsageError for one that is not there."""
+    """The images of these names, for none those that are built by default.
+
+    Raises UsageError for one that is not there.
+    """
     known = names(folder)
     for name in wanted:
         if name not in known:
@@ -36,7 +39,8 @@ def read(wanted: Sequence[str] = (), folder: Path = FOLDER) -> list[Context]:
                 f"there is no image {name!r} in {folder}", hint=f"one of {', '.join(known)}"
             )
     source = _source()
-    return [_read(folder / name, source) for name in dict.fromkeys(wanted or known)]
+    found = [_read(folder / name, source) for name in dict.fromkeys(wanted or known)]
+    return [context for context in found if wanted or context.facts.default]
 
 
 def _read(folder: Path, source: dict[str, bytes]) -> Context:

@@ -1,4 +1,4 @@
-"""What an image's Python has, asked of the image itself."""
+"""What an image has, asked of the image itself."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import InfrastructureError
-from runner.images.engine import translated
+from runner.images.asking import ask
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 _ASK = """
-import json, platform
+import json, os, platform
 from importlib.metadata import distributions
 found = {f"{item.name}=={item.version}" for item in distributions()}
-print(json.dumps([platform.python_version(), sorted(found, key=str.lower)]))
+cuda = "CUDA_VERSION" in os.environ or any(item.startswith("nvidia-cuda") for item in found)
+print(json.dumps([platform.python_version(), sorted(found, key=str.lower), cuda]))
 """
 
 
 @dataclass(frozen=True)
 class Python:
-    """The Python of a sandbox's kernel."""
+    """The Python of an image's kernel; the runner's where there is no kernel."""
 
     path: str
     version: str
     packages: tuple[str, ...]
     """`name==version`, sorted."""
+    cuda: bool = False
+    """Whether CUDA's libraries are there, of the base image or as packages."""
 
 
 def python_of(client: DockerClient, image: str, path: str) -> Python:
-    """What the Python at this path in the image has; a container answers, without a network."""
-    from docker.errors import ContainerError
+    """What the Python at this path in the image has."""
+    said = ask(client, image, [path, "-I", "-c", _ASK])
+    if said.status:
+        raise InfrastructureError(f"{image}: {path} does not run:\n{said.errors}")
+    version, packages, cuda = json.loads(said.text)
+    return Python(path, version, tuple(packages), cuda)
 
-    with translated(f"asking {image} for its packages"):
-        try:
-            said = client.containers.run(
-                image,
-                entrypoint=[path, "-I", "-c", _ASK],
-                command=[],
-                network_mode="none",
-                remove=True,
-            )
-        except ContainerError as error:
-            raise InfrastructureError(f"{image}: {path} does not run: {error}") from error
-    version, packages = json.loads(said)
-    return Python(path, version, tuple(packages))
+
+def system_packages_of(client: DockerClient, image: str) -> tuple[str, ...]:
+    """The Debian packages that the image was asked to have, without what these need."""
+    said = ask(client, image, ["apt-mark", "showmanual"])
+    if said.status:
+        raise InfrastructureError(f"{image}: apt-mark does not run:\n{said.errors}")
+    return tuple(sorted(name.partition(":")[0] for name in said.text.split()))

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.errors import InfrastructureError, UsageError
-from runner.images.build import Built
+from runner.images.context import HEX
 from runner.images.engine import problem, translated
+from runner.images.local import Present
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -27,12 +28,12 @@ def check_registry(registry: str) -> str:
     return registry
 
 
-def push(client: DockerClient, built: Built, registry: str, say: Callable[[str], None]) -> str:
+def push(client: DockerClient, image: Present, registry: str, say: Callable[[str], None]) -> str:
     """Push an image; returns its reference by digest, which no later push can change."""
-    local, _, tag = built.tag.rpartition(":")
-    repository = f"{check_registry(registry)}/{local}"
-    with translated(f"pushing {built.name} to {registry}"):
-        client.api.tag(built.tag, repository, tag)
+    repository = f"{check_registry(registry)}/runner/{image.labels.name}"
+    tag = image.labels.content[:HEX]
+    with translated(f"pushing {image.tag} to {registry}"):
+        client.api.tag(image.id, repository, tag)
         digest = words = None
         for event in client.api.push(repository, tag, stream=True, decode=True):
             words = problem(event) or words
@@ -40,15 +41,15 @@ def push(client: DockerClient, built: Built, registry: str, say: Callable[[str],
             if event.get("status") and event.get("id"):
                 say(f"{event['id']} {event['status']} {event.get('progress', '')}".rstrip())
     if words:
-        raise _refused(built, registry, words)
+        raise _refused(image, registry, words)
     if not digest:
-        raise InfrastructureError(f"pushing {built.name} to {registry}: it named no digest")
+        raise InfrastructureError(f"pushing {image.tag} to {registry}: it named no digest")
     return f"{repository}@{digest}"
 
 
-def _refused(built: Built, registry: str, words: str) -> InfrastructureError:
+def _refused(image: Present, registry: str, words: str) -> InfrastructureError:
     hint = "is it there? A registry without TLS must be on localhost or known to the engine as "
     hint += "insecure (daemon.json: insecure-registries)"
     if _REFUSED.search(words):
         hint = f"docker login {registry.split('/')[0]}"
-    return InfrastructureError(f"pushing {built.name} to {registry}: {words}", hint=hint)
+    return InfrastructureError(f"pushing {image.tag} to {registry}: {words}", hint=hint)

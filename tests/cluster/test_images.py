@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +13,6 @@ from kubernetes.client import ApiClient
 from sandbox_process import until
 
 from runner.cluster import Images
-from runner.errors import InfrastructureError
-from runner.images.build import Base, build, find, find_base
-from runner.images.context import Context, Facts
-from runner.images.engine import connected
-from runner.settings import Build
 
 pytestmark = pytest.mark.cluster
 
@@ -115,87 +105,3 @@ def test_the_images_run_by_digest_as_a_plain_user(
         package.partition("==")[0] for package in base.packages
     }
     assert base.python_version.startswith("3.")
-
-
-def runner(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_what_is_built_is_not_built_again() -> None:
-    base = ["--base", os.environ["TEST_BASE"]] if os.environ.get("TEST_BASE") else []
-    runner("images", "build", *base)
-    built = [json.loads(line) for line in runner("images", "build", *base, "--json").splitlines()]
-    assert {image["name"]: image["seconds"] for image in built} == {
-        "agent": None,
-        "base": None,
-        "client": None,
-    }
-    listed = [json.loads(line) for line in runner("images", "list", *base, "--json").splitlines()]
-    current = {image["tag"] for image in listed if image["current"]}
-    assert current == {image["tag"] for image in built}
-
-
-@pytest.fixture(scope="module")
-def on() -> Base:
-    with connected() as engine:
-        return find_base(engine, os.environ.get("TEST_BASE") or Build().base, print)
-
-
-def small(*lines: str) -> Context:
-    """An image of few instructions."""
-    dockerfile = "\n".join(("ARG BASE", "FROM ${BASE}", *lines))
-    return Context("small", Facts("agent"), "0", {"Dockerfile": dockerfile.encode()}, {})
-
-
-def test_a_failing_step_is_told_with_its_last_lines(on: Base) -> None:
-    context = small("RUN echo first && echo 'what went wrong' >&2 && exit 7")
-    with connected() as engine:
-        before = {container.id for container in engine.containers.list(all=True)}
-        with pytest.raises(InfrastructureError) as caught:
-            build(engine, context, on, lambda _: None)
-        assert find(engine, context, on) is None
-        after = {container.id for container in engine.containers.list(all=True)}
-    assert "building small: step 3 of " in caught.value.message
-    assert "non-zero code: 7" in caught.value.message
-    assert "| what went wrong" in caught.value.message
-    assert after <= before
-
-
-def test_proxies_and_cas_of_the_build_leave_no_trace(
-    on: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tmp_path / "ca.crt"
-    bundle.write_text("OUR OWN CA\n")
-    monkeypatch.setenv("https_proxy", "http://user:word@proxy.example:3128")
-    monkeypatch.setenv("PIP_INDEX_URL", "https://user:word@mirror.example/simple")
-    context = small(
-        *(
-            "USER root",
-            "ARG PIP_INDEX_URL",
-            "ARG CA_BUNDLE",
-            "ENV PIP_CERT=${CA_BUNDLE:-$PIP_CERT}",
-        ),
-        "COPY ca.crt* /opt/images/",
-        f"ENV ONCE={secrets.token_hex(8)}",  # else the engine has it in its cache
-        'RUN echo "$PIP_INDEX_URL $https_proxy" && cat "$PIP_CERT" && touch /done',
-        *("FROM ${BASE}", "COPY --from=0 /done /done"),
-    )
-    lines: list[str] = []
-    with connected() as engine:
-        image = build(engine, context, on, lambda now: lines.append(now.line), ca_bundle=bundle)
-        try:
-            kept = json.dumps([engine.api.history(image.tag), engine.images.get(image.tag).attrs])
-        finally:
-            engine.images.remove(image.tag)
-    assert "https://user:word@mirror.example/simple http://user:word@proxy.example:3128" in lines
-    assert "OUR OWN CA" in lines
-    for trace in ("word@", "proxy.example", "mirror.example", "CA_BUNDLE", "ca.crt"):
-        assert trace not in kept, trace
