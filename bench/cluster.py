@@ -24,6 +24,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("", "tests")]
 
 import cluster_access
+import this_machine
 from cluster_lab import trusted
 from git_server import git_server
 from sandbox_process import sandbox
@@ -71,7 +72,7 @@ def team(top: Path) -> Iterator[Team]:
     ):
         cluster_access.install_chart(name, cluster_access.images(), top)
         with (
-            git_server(top / "git", address=cluster_access.node_address()) as server,
+            git_server(top / "git", address=this_machine.address()) as server,
             trusted(connect(None, name), server.ca),
         ):
             server.add_repo("lib", {"lib.py": "x = 1\n"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import this_machine
 import yaml
 from kubernetes import client, config
 from kubernetes.client import ApiClient
@@ -100,7 +100,7 @@ def install_chart(
     # Pods clone from servers that tests start on this machine, whatever enforces policies.
     account = {"kind": "ServiceAccount", "name": RESEARCHER, "namespace": namespace}
     reached = {
-        "network": {"allow": [{"cidr": f"{node_address()}/32"}]},
+        "network": {"allow": [{"cidr": f"{this_machine.address()}/32"}]},
         "rbac": {"researchers": [account]},
     }
     files = [TOP / "tests" / "labcluster" / "values.yaml", images]
@@ -127,13 +127,6 @@ def researcher(api: ApiClient, namespace: str, top: Path) -> Path:
         item["user"] = {"token": made.status.token}
     (top / "researcher.kubeconfig").write_text(yaml.safe_dump(content))
     return top / "researcher.kubeconfig"
-
-
-def node_address() -> str:
-    """This machine's address, as pods can reach it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing
-        return str(probe.getsockname()[0])
 
 
 def _told(*argv: str | Path) -> str:

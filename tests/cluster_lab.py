@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from cluster_access import node_address
+import this_machine
 from tiny_runs import Lab, Run, until
 
 from runner.backends.kubernetes import objects
@@ -40,7 +40,7 @@ class ClusterLab(Lab):
     def __init__(self, top: Path, namespace: str, client: Client, **settings: Any) -> None:
         given = {"backend": "kubernetes", "kubernetes": {"namespace": namespace}, **settings}
         super().__init__(top, **given)
-        self.address = node_address()
+        self.address = this_machine.address()
         self.client = client
 
     def adopt(self, handle: Any) -> Run:

@@ -21,9 +21,9 @@ from runner.backends.kubernetes import client as client_module
 from runner.backends.kubernetes import exec as pod_exec
 from runner.backends.kubernetes import tunnel as tunnel_module
 from runner.backends.kubernetes.client import Client, connect
-from runner.backends.kubernetes.exec import ExecError
 from runner.backends.kubernetes.translate import Forbidden, Transient
 from runner.backends.kubernetes.tunnel import forward
+from runner.backends.reach import ExecError
 from runner.errors import InfrastructureError
 
 PORT = 8888

@@ -10,12 +10,12 @@ from fake_api import SPACE, FakeApi
 
 from runner import packages
 from runner.backends.base import Resolved
-from runner.backends.kubernetes import resolve as module
 from runner.backends.kubernetes.resolve import allowed, load_cluster, resolve
 from runner.backends.kubernetes.translate import Forbidden
 from runner.cluster import Cluster, example
 from runner.config import Experiment, parse
 from runner.errors import ConfigError, UsageError
+from runner.images import installing
 from runner.plan import PlannedImages, RunPlan
 
 PACKAGES = ["ipykernel==7.4.0", "numpy==2.4.6", "jupyter_client==8.10.0"]
@@ -38,7 +38,12 @@ def cluster(**changes: Any) -> Cluster:
     catalogue = [
         image("base"),
         image("new", pythonVersion="3.13.1"),
-        image("torch", gpu=True, systemPackages=["git", "ffmpeg"]),
+        image(
+            "torch",
+            gpu=True,
+            systemPackages=["git", "ffmpeg"],
+            packages=[*PACKAGES, "torch==2.9.0"],
+        ),
     ]
     given: dict[str, Any] = {
         "images": {
@@ -142,6 +147,8 @@ def test_one_look_up_for_each_object(api: FakeApi) -> None:
         ({"gpu": "A100", "image": "base"}, "base"),
         ({"gpu": "A100", "python_version": "3.13"}, "new"),
         ({"system_packages": ["ffmpeg"]}, "torch"),
+        ({"python_packages": ["torch"]}, "torch"),
+        ({"python_packages": ["numpy"]}, "base"),
     ],
 )
 def test_the_image(api: FakeApi, sandbox: dict[str, Any], name: str) -> None:
@@ -162,7 +169,7 @@ def test_uv_is_asked_for_what_the_image_lacks(
     monkeypatch.setattr(packages, "resolve_over", resolve_over)
     said: list[str] = []
     found = resolved(api, said=said, python_packages=["einops", "numpy"])
-    assert asked == [(("einops",), tuple(PACKAGES), "3.11.2", module.UV_DEADLINE_S)]
+    assert asked == [(("einops",), tuple(PACKAGES), "3.11.2", installing.UV_DEADLINE_S)]
     assert found.images is not None
     assert set(found.packages) - set(found.images.packages) == {"einops==0.8.1"}
     assert said == ["resolving einops"]
@@ -197,7 +204,7 @@ def test_a_conflict_is_told_in_the_words_of_uv(
         (
             {"system_packages": ["git", "jq"]},
             "sandbox.system_packages",
-            "jq missing|docs/images.md",
+            "jq missing|runner images build base --add jq",
         ),
         (
             {"image": "base", "system_packages": ["ffmpeg"]},

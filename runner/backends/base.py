@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,20 @@ class Selector:
     name: str | None = None
     state: str | None = None
     author: str | None = None
+
+
+def selected(found: Iterable[Status], selector: Selector) -> list[Status]:
+    """Those that the selector wants, the newest first."""
+    wanted = [
+        status
+        for status in found
+        if selector.name in (None, status.run.name)
+        and selector.state in (None, status.state)
+        and selector.author in (None, status.run.author)
+    ]
+    return sorted(
+        wanted, key=lambda status: (status.run.created or "", status.run_id), reverse=True
+    )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import this_machine
 import yaml
-from cluster_access import node_address
 from cluster_lab import trusted
 from command_line import CommandLine
 from faulty_runs import GPU, HELD, QUICK, Cluster, made, write
@@ -106,7 +106,7 @@ def test_cancel_while_it_waits_for_a_gpu(
 
 def test_cancel_while_it_clones(cluster: Cluster, tmp_path: Path) -> None:
     with (
-        git_server(tmp_path / "git", address=node_address()) as server,
+        git_server(tmp_path / "git", address=this_machine.address()) as server,
         trusted(cluster.client, server.ca),
     ):
         server.add_repo("lib", {"lib.py": ""})

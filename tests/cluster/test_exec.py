@@ -18,7 +18,6 @@ from streaming_pod import HTTP, NAME, connect_as, relayed, streaming_pod
 from runner.backends.kubernetes import exec as pod_exec
 from runner.backends.kubernetes import websocket
 from runner.backends.kubernetes.client import Client
-from runner.backends.kubernetes.exec import ExecError
 from runner.backends.kubernetes.translate import (
     Forbidden,
     NotFound,
@@ -28,6 +27,7 @@ from runner.backends.kubernetes.translate import (
     Untrusted,
 )
 from runner.backends.kubernetes.tunnel import forward
+from runner.backends.reach import ExecError
 
 pytestmark = pytest.mark.cluster
 

@@ -76,7 +76,7 @@ def test_more_memory_than_it_may_have(lab: ClusterLab) -> None:
     source = "x = bytearray(3 << 30)\nfor i in range(0, len(x), 4096): x[i] = 1"
     run = lab.submit([cell(source), end()], '[sandbox]\nmemory = "512Mi"\n')
     assert run.over().state == "done"
-    assert "of the limit of 0.50 GiB" in run.results()[0]
+    assert "limit of 0.50 GiB" in run.results()[0]
     assert "memory" in run.results()[0]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cluster_access
 import pytest
+import this_machine
 from cluster_lab import ClusterLab
 from hub_server import HubServer, hub_server, used_here
 from kubernetes.client import ApiClient
@@ -55,7 +56,7 @@ print("tokens", [name for name in os.environ if "TOKEN" in name])
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[HubServer]:
-    address = cluster_access.node_address()
+    address = this_machine.address()
     with hub_server(tmp_path / "hub", address=address) as served:
         served.tokens[NAME] = TOKEN
         yield served

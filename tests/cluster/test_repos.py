@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cluster_access
 import pytest
+import this_machine
 from cluster_lab import ClusterLab
 from git_server import GitServer, git_server
 from kubernetes.client import ApiClient
@@ -44,7 +45,7 @@ print("cache", os.path.exists("/cache"))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    address = cluster_access.node_address()
+    address = this_machine.address()
     with git_server(tmp_path_factory.mktemp("git"), address=address) as server:
         server.credentials = f"{USER}:{TOKEN}"
         part = server.add_repo("org/part", {"part.py": "part"})
@@ -106,7 +107,7 @@ def test_a_commit_that_this_machine_may_not_look_up(lab: ClusterLab, server: Git
 
 
 def test_a_deploy_key(namespace: str, server: GitServer, api: ApiClient, tmp_path: Path) -> None:
-    with ssh_server(server.root, cluster_access.node_address()) as ssh:
+    with ssh_server(server.root, this_machine.address()) as ssh:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lab-key"}}
         key = {"ssh-privatekey": ssh.private_key, "known_hosts": ssh.known_hosts}
         cluster_access.apply(api, namespace, {**secret, "stringData": key})

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import cluster_access
 import pytest
+import this_machine
 from cluster_lab import ClusterLab
 from moto.server import ThreadedMotoServer
 from tiny_runs import cell, end, held
@@ -29,7 +30,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "a-key-of-the-lab"}
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3 server that pods reach; its address."""
-    address = cluster_access.node_address()
+    address = this_machine.address()
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     url = f"http://{address}:{server.get_host_and_port()[1]}"

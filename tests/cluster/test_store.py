@@ -20,7 +20,9 @@ from test_stream import count, finish, grow, same, until
 from runner.backends.kubernetes import exec as pod_exec
 from runner.backends.kubernetes import manifests, store_pod
 from runner.backends.kubernetes.client import Client, connect
-from runner.backends.kubernetes.mirror import COMMAND, Mirror
+from runner.backends.kubernetes.reach import PodReach
+from runner.backends.mirror import Mirror
+from runner.backends.reach import COMMAND
 from runner.cluster import Cluster, example
 from runner.errors import InfrastructureError, RecordError, RunNotFound
 from runner.record import Record, read_lines, verify
@@ -84,15 +86,19 @@ def run_id(record: Record) -> str:
     return record.path.name
 
 
+def mirror_of(client: Client, cluster: Cluster, run: str, local: Path) -> Mirror:
+    return Mirror(PodReach(client, cluster, run), run, local)
+
+
 @pytest.fixture
 def mirror(client: Client, cluster: Cluster, record: Record) -> Mirror:
-    return Mirror(client, cluster, run_id(record), record.path)
+    return mirror_of(client, cluster, run_id(record), record.path)
 
 
 @pytest.fixture
 def elsewhere(client: Client, cluster: Cluster, record: Record, tmp_path: Path) -> Mirror:
     """The same run's mirror on another machine."""
-    return Mirror(client, cluster, run_id(record), tmp_path / "elsewhere")
+    return mirror_of(client, cluster, run_id(record), tmp_path / "elsewhere")
 
 
 def pods(client: Client, run: str) -> list[str]:
@@ -112,7 +118,12 @@ def test_a_run_that_is_not_there(mirror: Mirror, elsewhere: Mirror, tmp_path: Pa
 
 
 def test_a_large_record_goes_up_and_comes_back(
-    mirror: Mirror, elsewhere: Mirror, record: Record, client: Client, tmp_path: Path
+    mirror: Mirror,
+    elsewhere: Mirror,
+    record: Record,
+    client: Client,
+    cluster: Cluster,
+    tmp_path: Path,
 ) -> None:
     grow(record)
     record.add_output("large.bin", bytes(range(256)) * 40_000)
@@ -125,7 +136,7 @@ def test_a_large_record_goes_up_and_comes_back(
     other = Record.create(tmp_path / "other", run_id(record), {**PLAN, "name": "another"})
     other.close()
     with pytest.raises(InfrastructureError, match="has other lines"):
-        Mirror(client, elsewhere._cluster, run_id(record), other.path).upload()
+        mirror_of(client, cluster, run_id(record), other.path).upload()
 
 
 def test_a_lost_run_is_given_its_end(
@@ -153,7 +164,7 @@ def test_a_lost_run_is_given_its_end(
 def other_client(client: Client, cluster: Cluster, record: Record, top: Path) -> Mirror:
     """Another one that has the record which was never in the store."""
     shutil.copytree(record.path, top / "other")
-    return Mirror(client, cluster, run_id(record), top / "other")
+    return mirror_of(client, cluster, run_id(record), top / "other")
 
 
 def both_ended(record: Record, top: Path) -> None:
@@ -187,7 +198,7 @@ def test_a_client_that_comes_second_with_a_record(
 ) -> None:
     cluster = request.getfixturevalue("cluster" if kind == "claim" else "in_s3")
     record.close()
-    second = Mirror(client, cluster, run_id(record), record.path)
+    second = mirror_of(client, cluster, run_id(record), record.path)
     first = other_client(client, cluster, record, tmp_path)
     upload = second.upload
 
@@ -217,7 +228,7 @@ def test_a_store_that_cannot_be_reached_says_why(
         update={"records": cluster.records.model_copy(update={"claim": "no-such-claim"})}
     )
     with pytest.raises(InfrastructureError, match=r"no-such-claim.* not found"):
-        Mirror(client, lacking, run_id(record), record.path).sync()
+        mirror_of(client, lacking, run_id(record), record.path).sync()
     assert pods(client, run_id(record)) == []
 
 
@@ -390,8 +401,8 @@ def test_s3_is_reached_directly(
     in_s3: Cluster, client: Client, record: Record, tmp_path: Path
 ) -> None:
     run = run_id(record)
-    here = Mirror(client, in_s3, run, record.path)
-    there = Mirror(client, in_s3, run, tmp_path / "elsewhere")
+    here = mirror_of(client, in_s3, run, record.path)
+    there = mirror_of(client, in_s3, run, tmp_path / "elsewhere")
     with pytest.raises(RunNotFound):
         there.sync()
     here.upload()
@@ -414,12 +425,12 @@ def test_s3_is_reached_directly(
 @pytest.mark.usefixtures("no_own_keys")
 def test_an_end_in_s3(in_s3: Cluster, client: Client, record: Record, tmp_path: Path) -> None:
     record.close()
-    Mirror(client, in_s3, run_id(record), record.path).close("cancelled", "by the user", 130)
-    there = Mirror(client, in_s3, run_id(record), tmp_path / "elsewhere")
+    mirror_of(client, in_s3, run_id(record), record.path).close("cancelled", "by the user", 130)
+    there = mirror_of(client, in_s3, run_id(record), tmp_path / "elsewhere")
     there.sync()
     assert Record.open(tmp_path / "elsewhere").state().state == "cancelled"
     assert verify(tmp_path / "elsewhere").ok
     other = Record.create(tmp_path / "other", run_id(record), {**PLAN, "name": "another"})
     other.close()
     with pytest.raises(RecordError, match="another process"):
-        Mirror(client, in_s3, run_id(record), other.path).upload()
+        mirror_of(client, in_s3, run_id(record), other.path).upload()

@@ -11,9 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.backends.base import Handle, LogLine, Progress, Resolved, Selector, Status
+from runner.backends.base import (
+    Handle,
+    LogLine,
+    Progress,
+    Resolved,
+    Selector,
+    Status,
+    selected,
+)
 from runner.backends.kubernetes import explain
 from runner.backends.kubernetes.snapshot import Snapshot
+from runner.backends.reach import COMMAND
 from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
 from runner.names import is_run_id
 from runner.plan import RunPlan
@@ -26,7 +35,7 @@ from runner.settings import Settings
 
 if TYPE_CHECKING:
     from runner.backends.kubernetes.client import Client
-    from runner.backends.kubernetes.mirror import Mirror
+    from runner.backends.mirror import Mirror
     from runner.cluster import Cluster
     from runner.config import Experiment
     from runner.session import Endpoint
@@ -37,8 +46,6 @@ CANCELLED = "cancelled by the user"
 STARTED, RESUMED = "started", "resumed in a new sandbox"
 COLLECT_S = 300.0
 """For an agent that was told to end, to collect outputs and complete the record in its store."""
-RUNNER_POD = ("/opt/runner/bin/python", "-P", "-m", "runner.pod")
-"""How a command of ours is run in a container."""
 FORCE_S = 5
 """Between SIGTERM and SIGKILL, for an agent that did not end when it was told."""
 GONE_S = 30.0
@@ -223,16 +230,7 @@ class KubernetesBackend:
             run = self._run(run_id, snap)
             if run.backend == NAME:
                 found.append(explain.describe(run, snap))
-        wanted = [
-            status
-            for status in found
-            if selector.name in (None, status.run.name)
-            and selector.state in (None, status.state)
-            and selector.author in (None, status.run.author)
-        ]
-        return sorted(
-            wanted, key=lambda status: (status.run.created or "", status.run_id), reverse=True
-        )
+        return selected(found, selector)
 
     def status(self, handle: Handle) -> Status:
         """How the run stands: its record as far as it is here, and what the cluster says."""
@@ -247,6 +245,7 @@ class KubernetesBackend:
 
     def logs(self, handle: Handle, *, follow: bool) -> Iterator[LogLine]:
         """What the containers printed; from the record where the pod is gone."""
+        from runner.backends import recorded_logs
         from runner.backends.kubernetes import pod_logs
 
         snap = self._snapshot(handle.run_id)
@@ -256,7 +255,7 @@ class KubernetesBackend:
             )
             return
         self.sync(handle)
-        yield from pod_logs.recorded(self._records / handle.run_id / "logs")
+        yield from recorded_logs.read(self._records / handle.run_id / "logs")
 
     @contextlib.contextmanager
     def endpoint(self, handle: Handle) -> Iterator[Endpoint]:
@@ -331,7 +330,7 @@ class KubernetesBackend:
         if snap.pod is None or agent is None or agent.state != "running":
             return False
         try:
-            command = [*RUNNER_POD, "cancel", CANCELLED]
+            command = [*COMMAND, "cancel", CANCELLED]
             for _ in pod_exec.run(self.client, snap.pod.name, "agent", command, None):
                 pass
         except RunnerError:  # it has just ended, or cannot be reached: then by force
@@ -365,9 +364,11 @@ class KubernetesBackend:
         return pod.name
 
     def _mirror(self, run_id: str) -> Mirror:
-        from runner.backends.kubernetes.mirror import Mirror
+        from runner.backends.kubernetes.reach import PodReach
+        from runner.backends.mirror import Mirror
 
-        return Mirror(self.client, self.cluster, run_id, self._records / run_id)
+        reach = PodReach(self.client, self.cluster, run_id)
+        return Mirror(reach, run_id, self._records / run_id)
 
     def _fetched(self, run_id: str) -> None:
         """Make the mirror what the store has; the record of a run that has not begun is not there.

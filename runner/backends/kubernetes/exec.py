@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runner.backends.kubernetes.translate import Transient
 from runner.backends.kubernetes.watching import READ, WRITE, Bell, Watch
 from runner.backends.kubernetes.websocket import PING_S, WebSocket, open_websocket
-from runner.errors import InfrastructureError
+from runner.backends.reach import ExecError
 
 if TYPE_CHECKING:
     from runner.backends.kubernetes.client import Client
@@ -29,15 +29,6 @@ STDERR_BYTES = 1 << 16
 LAST_WORDS = 500
 ENDED_S = 60.0
 """How long output may come after the server has said how the command ended; then it closes."""
-
-
-class ExecError(InfrastructureError):
-    """The command failed: with exit status `code`, or None where it did not even start."""
-
-    def __init__(self, message: str, *, code: int | None, stderr: str) -> None:
-        """Keep what the command said."""
-        super().__init__(message)
-        self.code, self.stderr = code, stderr
 
 
 def run(

@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.backends.base import LogLine
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from runner.backends.kubernetes.client import Client
 
 LOOK_S = 0.3
-_FILES = {"install.log": "prepare", "sandbox.log": "sandbox", "agent.log": "agent"}
 
 
 def read(client: Client, look: Callable[[], Snapshot], *, follow: bool) -> Iterator[LogLine]:
@@ -46,15 +44,6 @@ def read(client: Client, look: Callable[[], Snapshot], *, follow: bool) -> Itera
                 yield lines.get()
             return
         time.sleep(LOOK_S)
-
-
-def recorded(folder: Path) -> Iterator[LogLine]:
-    """The lines that the record has kept."""
-    for name, source in _FILES.items():
-        file = folder / name
-        if file.is_file():
-            for line in file.read_text("utf-8", "replace").splitlines():
-                yield LogLine(source, line)
 
 
 def _copy(

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner import __version__, models, packages, pins
+from runner import __version__, models, pins
 from runner.backends.base import Progress, Resolved
 from runner.backends.kubernetes import fits, helm, manifests, needs, offers
 from runner.backends.kubernetes.facts import AT_ONCE, Asked, Facts, Right, denied_of, look_up
@@ -23,15 +23,16 @@ from runner.backends.kubernetes.translate import RESEARCHER, Forbidden, NotFound
 from runner.cluster import CONFIG_MAP, KEY, Cluster, Image
 from runner.config.experiment import Experiment
 from runner.config.explain import combined, config_error
+from runner.config.sandbox import SandboxConfig
 from runner.config.support import refusals
 from runner.errors import ConfigError, RunnerError, UsageError
+from runner.images import fit, installing
 from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan
 from runner.secrets import SecretValues
 
 BACKEND = "kubernetes"
 SCHEMA = 1
 """Of the chart's settings."""
-UV_DEADLINE_S = 120.0
 READ = "read what the chart says of the cluster"
 
 
@@ -89,21 +90,18 @@ def resolve(
     _refuse(
         [
             *_unsupported(experiment, cluster, client.namespace, file),
-            *offers.image_problems(sandbox, cluster, file),
+            *_image_problems(sandbox, cluster, file),
             *offers.volume_problems(sandbox, cluster, client.namespace, file),
         ]
     )
-    image = offers.choose(sandbox, cluster)
+    image = fit.choose(sandbox, cluster.images.catalogue)
     assert image is not None  # noqa: S101 - or it would have been refused
-    asked = (*packages.BASE, *sandbox.packages)
-    lacking = pins.missing(asked, image.packages, image.python_version)
+    lacking = installing.lacking(sandbox.packages, image)
     probe = _probe(experiment, agent, _images(cluster, image, ()), lacking)
     _check(client, cluster, probe, progress)
-    new: tuple[str, ...] = ()
     if lacking:
         progress(f"resolving {', '.join(lacking)}")
-        new = _compiled(lacking, image)
-    found = pins.together(new, image.packages)
+    found = installing.pinned(lacking, image)
     return Resolved(
         python=image.python_version,
         packages=found.all,
@@ -126,8 +124,8 @@ def allowed(client: Asked, cluster: Cluster, plan: RunPlan, *, file: str) -> Res
         same = ".".join(python.split(".")[:2]) if python[:1].isdigit() else None
         update = {"python_version": experiment.sandbox.python_version or same}
         sandbox = experiment.sandbox.model_copy(update=update)
-        problems += offers.image_problems(sandbox, cluster, file)
-        if image := offers.choose(sandbox, cluster):
+        problems += _image_problems(sandbox, cluster, file)
+        if image := fit.choose(sandbox, cluster.images.catalogue):
             images = _images(cluster, image, pins.held(plan.packages, image.packages))
             python = image.python_version
     _refuse(problems)
@@ -171,6 +169,13 @@ def _unsupported(
                     found=repo.url,
                     hint="an admin makes a Secret of one and names it in the chart's secrets.git",
                 )
+
+
+def _image_problems(sandbox: SandboxConfig, cluster: Cluster, file: str) -> Iterator[ConfigError]:
+    more = "An admin adds it to images.catalogue in the chart's values: `runner images push`."
+    return fit.problems(
+        sandbox, cluster.images.catalogue, file, whose="the cluster's catalogue", more=more
+    )
 
 
 def _refuse(problems: Sequence[ConfigError]) -> None:
@@ -251,17 +256,6 @@ def _images(cluster: Cluster, image: Image, there: Sequence[str]) -> PlannedImag
         python=image.python,
         packages=tuple(there),
     )
-
-
-def _compiled(lacking: Sequence[str], image: Image) -> tuple[str, ...]:
-    try:
-        return packages.resolve_over(lacking, image.packages, image.python_version, UV_DEADLINE_S)
-    except UsageError as error:
-        raise UsageError(
-            error.message,
-            hint=f"the image {image.name} keeps its own packages: ask for versions that go with "
-            "them, or name another image",
-        ) from error
 
 
 def _probe(

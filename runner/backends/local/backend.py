@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import locks
-from runner.backends.base import Handle, LogLine, Progress, Resolved, Selector, Status
+from runner.backends.base import (
+    Handle,
+    LogLine,
+    Progress,
+    Resolved,
+    Selector,
+    Status,
+    selected,
+)
 from runner.backends.local import commands, directory, launch, processes
 from runner.backends.local.paths import Paths
 from runner.backends.local.view import describe
@@ -130,16 +138,10 @@ class LocalBackend:
         found = []
         for path in runs(self._records):
             try:
-                status = self.status(Handle(launch.NAME, path.name, {}))
+                found.append(self.status(Handle(launch.NAME, path.name, {})))
             except RunnerError:  # a record that is no record; `verify` tells of it
                 continue
-            if (
-                selector.name in (None, status.run.name)
-                and selector.state in (None, status.state)
-                and selector.author in (None, status.run.author)
-            ):
-                found.append(status)
-        return found
+        return selected(found, selector)
 
     def status(self, handle: Handle) -> Status:
         """How the run stands: the record's state, checked against the processes."""

@@ -13,11 +13,12 @@ from runner.backends.kubernetes.manifests.amounts import (
     size,
     total,
 )
-from runner.backends.kubernetes.manifests.environment import READ_ONLY, environment
+from runner.backends.kubernetes.manifests.environment import environment
 from runner.backends.kubernetes.manifests.volumes import Volume, mounts, size_limits
 from runner.cluster import Cluster
 from runner.plan import PlannedImages, RunPlan
 from runner.pod import layout
+from runner.pod.variables import READ_ONLY
 
 POD_SECURITY = {
     "runAsNonRoot": True,
@@ -31,26 +32,6 @@ POD_SECURITY = {
 
 OURS = ("record", "agent")
 """Containers on the agent's image; the others are on the sandbox's."""
-
-
-def names(plan: RunPlan) -> list[str]:
-    """In their order; the last is the main container, those before it are init containers.
-
-    The sandbox is the last but one, a sidecar, or, without an agent, the main container.
-    """
-    inits = ["record"]
-    if plan.repos:
-        inits.append("clone")
-    if plan.models:
-        inits.append("models")
-    if installs(plan):
-        inits.append("install")
-    return [*inits, "sandbox", "agent"] if plan.agent else [*inits, "sandbox"]
-
-
-def installs(plan: RunPlan) -> bool:
-    """Whether packages are installed before the sandbox starts."""
-    return bool(plan.to_install) or any(repo.install for repo in plan.repos)
 
 
 def container(

@@ -11,23 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.backends.kubernetes.manifests.amounts import Amounts
-from runner.cluster import S3, Cluster, Network
+from runner.cluster import S3, Cluster
 from runner.config.quantities import amount
 from runner.plan import RunPlan
 from runner.pod import layout
+from runner.pod.variables import READ_ONLY, caches, network, secrets_of
 
-READ_ONLY = ("record", "clone", "models", "install", "agent")
-"""Containers whose root file system is read-only: all but the sandbox."""
-
-_HERE = ("localhost", "127.0.0.1", "::1")
-_CA_VARIABLES = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "PIP_CERT",
-    "AWS_CA_BUNDLE",
-)
 _FIELDS = {
     "POD_NAME": "metadata.name",
     "POD_NAMESPACE": "metadata.namespace",
@@ -41,7 +30,8 @@ Entry = dict[str, Any]
 
 def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts) -> list[Entry]:
     """The variables of one container, each once; a secret that has the name of ours wins."""
-    plain = _network(cluster.network)
+    own = cluster.network
+    plain = network(own.http_proxy, own.https_proxy, own.no_proxy, ca_bundle=bool(own.ca_bundle))
     if container in READ_ONLY:
         plain |= {"HOME": str(layout.TMP), "PYTHONUNBUFFERED": "1"}
     if container in ("clone", "models", "install"):
@@ -51,7 +41,7 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
     if container == "models":
         plain |= {"HF_HUB_CACHE": str(layout.MODELS if cluster.cache_claim else layout.HUB)}
     if container == "sandbox":
-        plain |= _caches() | _bounds(given)
+        plain |= caches() | _bounds(given)
         hub = cluster.pods.env.get("HF_ENDPOINT")
         plain |= {"HF_ENDPOINT": hub} if hub else {}
     plain |= _nvidia(container, plan)
@@ -64,41 +54,9 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
     return list(entries.values())
 
 
-def secrets_of(container: str, plan: RunPlan) -> tuple[str, ...]:
-    """Names of the secrets that a container has as variables."""
-    own = plan.experiment
-    if container == "sandbox":
-        return own.sandbox.secrets
-    if container == "models":
-        return tuple(dict.fromkeys(model.secret for model in plan.models if model.secret))
-    return (own.agent.llm_secret,) if container == "agent" and own.agent.llm_secret else ()
-
-
 def literal(text: str) -> str:
     """`text` so that Kubernetes leaves it as it is: it expands `$(NAME)`, and makes `$$` a `$`."""
     return text.replace("$", "$$")
-
-
-def _network(network: Network) -> dict[str, str]:
-    """Proxies in both spellings, as programs differ; the way to the sandbox goes past them."""
-    proxies = {"HTTP_PROXY": network.http_proxy, "HTTPS_PROXY": network.https_proxy}
-    given = {name: value for name, value in proxies.items() if value}
-    if given:
-        others = [host.strip() for host in (network.no_proxy or "").split(",") if host.strip()]
-        given["NO_PROXY"] = ",".join(dict.fromkeys([*others, *_HERE]))
-    lower = {name.lower(): value for name, value in given.items()}
-    certificates = dict.fromkeys(_CA_VARIABLES, str(layout.CA_BUNDLE)) if network.ca_bundle else {}
-    return given | lower | certificates
-
-
-def _caches() -> dict[str, str]:
-    """What code downloads counts as workspace; the shared cache cannot be written by it."""
-    home = layout.HUB.parent
-    return {
-        "XDG_CACHE_HOME": str(home.parent),
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(layout.HUB),
-    }
 
 
 def _bounds(given: Amounts) -> dict[str, str]:

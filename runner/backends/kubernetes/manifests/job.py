@@ -11,7 +11,6 @@ from runner.backends.kubernetes.manifests.amounts import amounts
 from runner.backends.kubernetes.manifests.containers import (
     POD_SECURITY,
     container,
-    names,
 )
 from runner.backends.kubernetes.manifests.gpu import placement
 from runner.backends.kubernetes.manifests.meta import (
@@ -23,6 +22,7 @@ from runner.backends.kubernetes.manifests.meta import (
 from runner.backends.kubernetes.manifests.volumes import specs, volumes
 from runner.cluster import Cluster
 from runner.plan import RunPlan
+from runner.pod.variables import steps
 
 PULL_S = 1800.0
 """For pulling images and mounting volumes: a CUDA image is 10 GB and more."""
@@ -97,7 +97,7 @@ def _on_disruption(plan: RunPlan) -> dict[str, Any]:
 
 def _pod(plan: RunPlan, cluster: Cluster, number: int) -> dict[str, Any]:
     pods, own = cluster.pods, plan.experiment.sandbox
-    every = names(plan)
+    every = steps(plan)
     given = amounts(plan, cluster)
     found = volumes(plan, cluster, number, every, given)
     placed = placement(plan, cluster)

@@ -23,23 +23,6 @@ from runner.pod import layout
 
 WRITTEN, READ = "rw", "ro"
 
-_OURS = (
-    layout.CA_BUNDLE.parent,
-    layout.CACHE,
-    layout.CONFIG,
-    layout.GIT,
-    layout.RECORD,
-    layout.STATE,
-    layout.TMP,
-    layout.TOKEN.parent,
-    layout.VENV,
-    Path("/dev"),
-    Path("/opt"),
-    Path("/proc"),
-    Path("/sys"),
-)
-"""Where an experiment's volume would hide what a run needs."""
-
 
 @dataclass(frozen=True)
 class Volume:
@@ -174,19 +157,14 @@ def _check_places(found: Sequence[Volume]) -> None:
     """Refuse a volume of the experiment where a run has its own things, or another volume is."""
     lab = [volume for volume in found if volume.name.startswith("lab-")]
     for i, volume in enumerate(lab):
-        ours = [place for place in _OURS if _overlap(volume.path, place)]
+        hidden = layout.hidden_by(volume.path)
         twice = [other.path for other in lab[:i] if other.path == volume.path]
-        system = volume.path == layout.WORKSPACE or volume.path == Path("/")
-        if ours or twice or system or ":" in str(volume.path):
+        if hidden or twice or ":" in str(volume.path):
             raise UsageError(
                 f"sandbox.volumes: {volume.path} cannot be the place of a volume"
-                + (f": {ours[0]} is the run's own" if ours else ""),
+                + (f": {hidden} is the run's own" if hidden else ""),
                 hint="choose one in /workspace, or such as /data",
             )
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _empty(size: str) -> dict[str, Any]:

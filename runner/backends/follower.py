@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING
 from runner.errors import RunnerError, RunNotFound
 
 if TYPE_CHECKING:
-    from runner.backends.kubernetes.exec import Exec
-    from runner.backends.kubernetes.mirror import Mirror
-    from runner.backends.kubernetes.snapshot import Pod
-
-AGENT = "agent"
+    from runner.backends.mirror import Mirror
+    from runner.backends.reach import Agent, Output
 
 LOOK_S, LONGEST_PAUSE_S = 0.25, 5.0
 """How often it is looked for an agent that runs, and for news in S3; less often after failures."""
@@ -32,8 +29,8 @@ class Follower:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="mirror", daemon=True)
         self._guard = threading.Lock()
-        self._stream: Exec | None = None
-        self._whole: set[str] = set()  # pods whose stream came to its end
+        self._stream: Output | None = None
+        self._whole: set[str] = set()  # agents whose stream came to its end
         self._owed = False  # a stream was cut
 
     def start(self) -> None:
@@ -63,15 +60,15 @@ class Follower:
             self._stopped.wait(pause_s)
 
     def _step(self) -> None:
-        pod = self._mirror.agent(coming=True)
-        if pod is not None and not _runs(pod):
-            with contextlib.suppress(RunnerError):  # its agent has not begun, as far as is known
+        agent = self._mirror.agent(coming=True)
+        if agent is not None and not agent.running:
+            with contextlib.suppress(RunnerError):  # it has not begun, as far as is known
                 self._owed = True
-                self._owed = not self._streamed(pod.name)
-        elif pod is not None and pod.uid not in self._whole:
+                self._owed = not self._streamed(agent)
+        elif agent is not None and agent.uid not in self._whole:
             self._owed = True
-            if self._streamed(pod.name):
-                self._whole.add(pod.uid)
+            if self._streamed(agent):
+                self._whole.add(agent.uid)
                 self._owed = False
         elif self._owed:
             self._mirror.sync()
@@ -79,10 +76,10 @@ class Follower:
         else:
             self._mirror.look()
 
-    def _streamed(self, pod: str) -> bool:
-        """Follow one pod; whether all of it came that there will be."""
+    def _streamed(self, agent: Agent) -> bool:
+        """Follow one agent; whether all of it came that there will be."""
         receiver = self._mirror.receiver()
-        with self._mirror.stream(pod, receiver, self._pings()) as stream:
+        with self._mirror.stream(agent, receiver, self._pings()) as stream:
             with self._guard:
                 self._stream = stream
             try:
@@ -100,8 +97,3 @@ class Follower:
                 if self._stream is None:
                     return
             yield b"\n"
-
-
-def _runs(pod: Pod) -> bool:
-    agent = pod.container(AGENT)
-    return agent is not None and agent.state == "running"

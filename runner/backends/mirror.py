@@ -1,7 +1,7 @@
-"""Mirror: the record on this machine, kept like the one in the cluster's store.
+"""Mirror: the record on this machine, kept like the one that the run writes elsewhere.
 
-The store is reached where that is nearest: through the agent's container
-while it runs, else S3 directly, else a pod that is made for it.
+That one is reached where it is nearest: through the agent's container while it runs,
+else S3 directly, else a container that is made for it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import contextlib
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.backends.kubernetes import store_pod
-from runner.backends.kubernetes.follower import Follower
-from runner.backends.kubernetes.snapshot import Pod, pod_of
+from runner.backends.follower import Follower
+from runner.backends.reach import Agent, ExecError, Output, Reach
 from runner.errors import InfrastructureError, RunnerError, RunNotFound
 from runner.record.closing import close as close_record
 from runner.record.copy import RecordCopy
@@ -24,13 +23,8 @@ from runner.record.receiver import Receiver
 from runner.record.travel import TRANSCRIPT, write_tar
 
 if TYPE_CHECKING:
-    from runner.backends.kubernetes.client import Client
-    from runner.backends.kubernetes.exec import Exec
-    from runner.cluster import Cluster
     from runner.store.store import Store
 
-AGENT = "agent"
-COMMAND = ("/opt/runner/bin/python", "-P", "-m", "runner.pod")
 NO_RECORD = 4
 """Exit status of `runner.pod send` where there is no record."""
 REASON_LENGTH = 2000
@@ -41,12 +35,10 @@ _CHUNK = 1 << 18
 class Mirror:
     """One run's record here, in the directory `local`, which is made where it is missing."""
 
-    def __init__(self, client: Client, cluster: Cluster, run_id: str, local: Path) -> None:
+    def __init__(self, reach: Reach, run_id: str, local: Path) -> None:
         """Nothing is reached yet."""
-        self._client, self._cluster = client, cluster
-        self._run_id, self._local = run_id, local
-        self._pod: str | None = None
-        self._known_store: Store | None = None
+        self._reach, self._run_id, self._local = reach, run_id, local
+        self._opened: str | None = None
 
     def sync(self) -> None:
         """Bring what is here up to date.
@@ -57,7 +49,7 @@ class Mirror:
         agent = self.agent()
         if agent is not None:
             try:
-                self._receive(agent.name, AGENT)
+                self._receive(lambda have: self._reach.in_agent(agent.place, "send", stdin=have))
                 return
             except RunNotFound:
                 raise
@@ -67,8 +59,8 @@ class Mirror:
             if not store.download(self._local):
                 raise self._not_found()
             return
-        with self.reached() as pod:
-            self._receive(pod, store_pod.CONTAINER)
+        with self.reached() as place:
+            self._receive_from(place)
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
@@ -85,24 +77,14 @@ class Mirror:
         if store := self._store():
             store.download(self._local, quick=True)
 
-    def agent(self, *, coming: bool = False) -> Pod | None:
-        """The pod whose agent runs now; with `coming` also one whose agent may run any moment.
+    def agent(self, *, coming: bool = False) -> Agent | None:
+        """The agent that runs now; with `coming` also one that may run any moment."""
+        return self._reach.agent(coming=coming)
 
-        The API server learns of a container's start a second or two after it.
-        """
-        labels = "app.kubernetes.io/name=runner,app.kubernetes.io/component=run"
-        items = self._client.list("pods", labels=f"{labels},runner/run={self._run_id}")
-        states = ("running", "waiting") if coming else ("running",)
-        for pod in sorted(map(pod_of, items), key=lambda pod: pod.created, reverse=True):
-            agent = pod.container(AGENT)
-            if agent is not None and agent.state in states and pod.node and not pod.over:
-                return pod
-        return None
-
-    def stream(self, pod: str, receiver: Receiver, said: Iterable[bytes]) -> Exec:
+    def stream(self, agent: Agent, receiver: Receiver, said: Iterable[bytes]) -> Output:
         """Lines as the agent's container has them, for `receiver`; `said` keeps it going."""
         stdin = itertools.chain([_line(receiver.have())], said)
-        return self._exec(pod, AGENT, "send", "--follow", stdin=stdin)
+        return self._reach.in_agent(agent.place, "send", "--follow", stdin=stdin)
 
     def receiver(self) -> Receiver:
         """Writes a stream into the record here."""
@@ -116,11 +98,11 @@ class Mirror:
         if store := self._store():
             store.upload(self._local)
             return
-        with self.reached() as pod, tempfile.TemporaryFile() as archive:
+        with self.reached() as place, tempfile.TemporaryFile() as archive:
             write_tar(self._local, archive)
             archive.seek(0)
             chunks = iter(lambda: archive.read(_CHUNK), b"")
-            self._told(pod, store_pod.CONTAINER, "receive", stdin=chunks)
+            self._told(place, "receive", stdin=chunks)
 
     def close(self, state: str, reason: str, exit_status: int | None) -> None:
         """Write the end of a run that has not written it, in the store and here.
@@ -140,10 +122,9 @@ class Mirror:
                 store.upload(self._local)
                 return
             status = "none" if exit_status is None else str(exit_status)
-            with self.reached() as pod:
-                words = [state, status, reason[:REASON_LENGTH]]
-                self._told(pod, store_pod.CONTAINER, "close", *words)
-                self._receive(pod, store_pod.CONTAINER)
+            with self.reached() as place:
+                self._told(place, "close", state, status, reason[:REASON_LENGTH])
+                self._receive_from(place)
 
     def _bring(self) -> None:
         try:
@@ -160,38 +141,33 @@ class Mirror:
         if store := self._store():
             store.delete()
             return
-        with self.reached() as pod:
-            self._told(pod, store_pod.CONTAINER, "remove")
+        with self.reached() as place:
+            self._told(place, "remove")
 
     @contextlib.contextmanager
     def reached(self) -> Iterator[str]:
-        """A pod of the store for as long as the context lasts; inner ones share it."""
-        if self._pod is not None:
-            yield self._pod
+        """A container that has the record, while the context lasts; inner contexts share it."""
+        if self._opened is not None:
+            yield self._opened
             return
-        with store_pod.opened(self._client, self._cluster, self._run_id) as pod:
-            self._pod = pod
+        with self._reach.opened() as place:
+            self._opened = place
             try:
-                yield pod
+                yield place
             finally:
-                self._pod = None
+                self._opened = None
 
     # -- ways to the store -----------------------------------------------------------------
 
     def _store(self) -> Store | None:
-        """The S3 store; None where records are on a claim."""
-        if self._cluster.records.s3 is None:
-            return None
-        if self._known_store is None:
-            from runner.backends.kubernetes.s3 import store_of
+        return self._reach.store()
 
-            self._known_store = store_of(self._client, self._cluster.records.s3, self._run_id)
-        return self._known_store
+    def _receive_from(self, place: str) -> None:
+        self._receive(lambda have: self._reach.in_store(place, "send", stdin=have))
 
-    def _receive(self, pod: str, container: str) -> None:
+    def _receive(self, send: Callable[[Iterable[bytes]], Output]) -> None:
         receiver = Receiver(RecordCopy(self._local))
-        have = [_line(receiver.have())]
-        with self._not_found_told(), self._exec(pod, container, "send", stdin=have) as sent:
+        with self._not_found_told(), send([_line(receiver.have())]) as sent:
             receiver.take(sent)
         if not receiver.complete:
             raise InfrastructureError(
@@ -201,8 +177,6 @@ class Mirror:
 
     @contextlib.contextmanager
     def _not_found_told(self) -> Iterator[None]:
-        from runner.backends.kubernetes.exec import ExecError
-
         try:
             yield
         except ExecError as error:
@@ -210,23 +184,16 @@ class Mirror:
                 raise self._not_found() from error
             raise
 
-    def _told(
-        self, pod: str, container: str, *words: str, stdin: Iterable[bytes] | None = None
-    ) -> None:
+    def _told(self, place: str, *words: str, stdin: Iterable[bytes] | None = None) -> None:
         """Run a command to its end."""
-        with self._exec(pod, container, *words, stdin=stdin) as ran:
+        with self._reach.in_store(place, *words, stdin=stdin) as ran:
             for _ in ran:
                 pass
 
-    def _exec(self, pod: str, container: str, *words: str, stdin: Iterable[bytes] | None) -> Exec:
-        from runner.backends.kubernetes import exec as pod_exec
-
-        return pod_exec.run(self._client, pod, container, [*COMMAND, *words], stdin)
-
     def _not_found(self) -> RunNotFound:
         return RunNotFound(
-            f"the cluster's record store has no run {self._run_id!r}",
-            hint="`runner list` shows the runs; was it made on another cluster or namespace?",
+            f"{self._reach.store_name} has no run {self._run_id!r}",
+            hint="`runner list` shows the runs; was it made elsewhere?",
         )
 
 

@@ -1,0 +1,19 @@
+"""What the containers of a run printed, as its record has kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.backends.base import LogLine
+
+_FILES = {"install.log": "prepare", "sandbox.log": "sandbox", "agent.log": "agent"}
+
+
+def read(folder: Path) -> Iterator[LogLine]:
+    """The lines in the record's directory of logs."""
+    for name, source in _FILES.items():
+        file = folder / name
+        if file.is_file():
+            for line in file.read_text("utf-8", "replace").splitlines():
+                yield LogLine(source, line)
