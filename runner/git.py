@@ -12,10 +12,12 @@ import difflib
 import os
 import re
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from runner.config import checks
 from runner.config.refuse import mask
@@ -36,6 +38,8 @@ _NETWORK = re.compile(
 _ALL_BRANCHES = "+refs/heads/*:refs/remotes/origin/*"
 _DEEPEST = 8
 """Submodules of submodules, and so on: beyond it somebody plays a trick."""
+_STORED_S = 10.0
+"""For what a credential helper has to say of one host."""
 _GITLINK = "160000"
 """The mode by which a tree holds the commit of a submodule."""
 _YOURS = (
@@ -43,8 +47,8 @@ _YOURS = (
     "get it."
 )
 _POD_S = (
-    "Check the name; if it is private, the lab's git Secret (`secrets.git` in the chart's values) "
-    "needs a token or deploy key that may read it."
+    "Check the name; if it is private, the lab's git Secret (`secrets.git` in the chart's values), "
+    "or on `docker` your own git's credential helper, needs a token that may read it."
 )
 _GONE = "Push that commit, or name another one in sandbox.repos; a branch may have been rewritten."
 _NO_HOST_KEY = (
@@ -248,6 +252,36 @@ def _git(
     if _NETWORK.search(words) or not (_ABSENT.search(words) or arguments[0] == "checkout"):
         raise InfrastructureError(message, hint="Is the network there? Try the URL with git.")
     raise UsageError(message, hint=_YOURS if env is None else _POD_S)
+
+
+def credentials(urls: Iterable[str]) -> str:
+    """What the user's own git has stored for the hosts of these https URLs, in git's format.
+
+    Nobody is asked; a host for which nothing is stored is left out.
+    """
+    hosts = dict.fromkeys(urlsplit(url).netloc for url in urls if url.startswith("https://"))
+    return "".join(f"{line}\n" for host in hosts if (line := _stored(host)))
+
+
+def _stored(host: str) -> str:
+    quiet = {"GIT_ASKPASS": "true", "GCM_INTERACTIVE": "never"}
+    try:
+        done = subprocess.run(
+            ["git", "credential", "fill"],
+            input=f"protocol=https\nhost={host}\n\n",
+            capture_output=True,
+            text=True,
+            timeout=_STORED_S,
+            env={**os.environ, **_environment(), **quiet},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    user, password = found.get("username", ""), found.get("password", "")
+    if done.returncode or not password:
+        return ""
+    return f"https://{quote(user, safe='')}:{quote(password, safe='')}@{host}"
 
 
 def _environment() -> dict[str, str]:

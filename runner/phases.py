@@ -67,6 +67,11 @@ def read_phases(path: Path) -> list[Phase]:
             text = file.read().decode()
     except FileNotFoundError:
         return []
+    return parse_phases(text)
+
+
+def parse_phases(text: str) -> list[Phase]:
+    """The phases of a log's whole lines."""
     return fold_phases(json.loads(line) for line in text.splitlines(True) if line.endswith("\n"))
 
 

@@ -1,4 +1,6 @@
-"""What runs in the containers of a run's pod: `python -P -m runner.pod COMMAND`.
+"""What runs in the containers of a run: `python -P -m runner.pod COMMAND`.
+
+A pod of Kubernetes has them, or a Docker engine (`told` and `turns` are for it).
 
 Init containers: `record` brings the record's inputs into the workspace, `clone` the
 repositories, `install` the packages. `sandbox` is the sidecar with the GPU, `agent`

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from runner.errors import RunnerError, UsageError
+from runner.pod import told, turns
 
 COMMANDS = (
     "agent",
@@ -34,8 +35,10 @@ def main(arguments: list[str]) -> int:
         if not arguments or arguments[0] not in COMMANDS:
             found = repr(arguments[0]) if arguments else "none"
             raise UsageError(f"runner.pod: expected one of {', '.join(COMMANDS)}, found {found}")
+        told.take(arguments[0])
         command = importlib.import_module(f"runner.pod.{arguments[0]}")
-        status: int = command.main(arguments[1:])
+        with turns.turn(arguments[0]):
+            status: int = command.main(arguments[1:])
     except RunnerError as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - the container's log
         return error.exit_status

@@ -20,7 +20,7 @@ from runner.agent.options import AgentOptions
 from runner.errors import InfrastructureError, RunnerError
 from runner.plain import open_plain
 from runner.plan import RunPlan
-from runner.pod import attempts, cancel, layout, send, step, termination
+from runner.pod import attempts, cancel, layout, send, step, termination, turns
 from runner.pod.tee import Tee
 from runner.pod.uploading import uploading
 from runner.record import Record, read_lines
@@ -80,6 +80,7 @@ def _logged(record: Path, held: contextlib.ExitStack) -> tuple[int, str]:
 def drive(record: Path, held: contextlib.ExitStack) -> int:
     """Supervise the run, unless it is over already or must not go on."""
     plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
+    last = os.environ.get(turns.AFTER)
     held.callback(os.close, Record.open(record).take_lock(LOCK_S))
     cancel.expect(layout.CANCEL, cancel.PID)
     where = place(os.environ)
@@ -96,12 +97,18 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
         return begin.over
     if begin.refusal:
         return _refuse(record, begin.refusal)
+    if last:
+        try:
+            _await_sandbox(last)
+        except RunnerError as error:
+            return _refuse(record, error.message)
     options = AgentOptions(
         record=record,
-        url=f"http://127.0.0.1:{layout.PORT}",
+        url=os.environ.get("RUNNER_SANDBOX_URL", f"http://127.0.0.1:{layout.PORT}"),
         token_file=layout.TOKEN,
         cancel=layout.CANCEL,
         phases=layout.PHASES,
+        sandbox_lock=turns.lock("sandbox") if last else None,
         sandbox_log=layout.SANDBOX_LOG,
         release=RELEASE,
         prepared=True,
@@ -111,6 +118,17 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
     )
     OPTIONS.write_text(options.model_dump_json())
     return supervise(OPTIONS)
+
+
+def _await_sandbox(last: str) -> None:
+    """Wait until all is prepared and the sandbox is there, unless this agent is told to leave."""
+
+    def told_to_leave() -> bool:
+        return signal.SIGTERM in signal.sigpending()
+
+    step.say(f"waiting for `{last}`, the last container that prepares")
+    turns.wait(last, told_to_leave)
+    turns.wait_begun("sandbox", told_to_leave)
 
 
 def place(environ: Mapping[str, str]) -> dict[str, str]:

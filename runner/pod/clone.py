@@ -1,6 +1,7 @@
 """`runner.pod clone`: the init container that brings the repositories in.
 
-It alone sees the lab's git Secret. Its `token` answers git's question for a password, for
+It alone sees the lab's git Secret, or a user's own credentials: `credentials`, in git's own
+format, a URL for each host. The Secret's `token` answers git's question for a password, for
 the hosts of the plan's own repositories only; `ssh-privatekey` with `known_hosts` is for
 ssh. `hosts` may narrow where the token goes, `username` says what goes with it. None of them
 is ever an argument, a configuration value, or in the clone.
@@ -53,6 +54,10 @@ def credentials(secret: Path, hosts: frozenset[str], tmp: Path) -> dict[str, str
     Raises UsageError for a deploy key without the host keys that ssh has to check.
     """
     env = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    if (secret / "credentials").is_file():
+        helper = f"store --file={shlex.quote(str(secret / 'credentials'))}"
+        env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper"}
+        env |= {"GIT_CONFIG_VALUE_0": helper}
     if (secret / "token").is_file():
         ask = tmp / "git-askpass"
         ask.write_text(_askpass(secret, hosts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PORT = 8888
@@ -22,7 +23,7 @@ TOKEN = Path("/run/secrets/runner/token")
 SEEN = Path("/dev/shm/.runner-secrets")  # noqa: S108 - the pod's own volume in memory
 """Values of secrets that the sandbox had before it was started again: masked as well."""
 GIT = Path("/run/secrets/git")
-"""The git Secret's keys: in `clone` only."""
+"""The git Secret's keys, or `credentials` as git itself stores them: in `clone` only."""
 RECORD = Path("/record")
 """The record store's directory of this run (PVC) or an emptyDir (S3): `record` and `agent` only."""
 CACHE = Path("/cache")
@@ -37,9 +38,11 @@ TMP = Path("/tmp")  # noqa: S108 - an emptyDir of each container's own
 """emptyDir, one for each container; the root file system is read-only but in the sandbox."""
 CANCEL = TMP / "cancel"
 """In the agent's container: there when a SIGTERM means that the run was cancelled."""
-TERMINATION = Path("/dev/termination-log")
+TERMINATION = Path(os.environ.get("RUNNER_TERMINATION", "/dev/termination-log"))
 """A line of JSON at the end: `state`, `reason`, `exit_status`, and the heads of the chains."""
 
+TURNS = STATE / "turns"
+"""Which containers have begun and which are done, where kubelet does not see to it (`turns`)."""
 AGENT = STATE / "agent.lock"
 """Locked while the agent's container lives: the sandbox leaves with it."""
 PHASES = STATE / "phases.jsonl"
@@ -47,3 +50,29 @@ ENVIRONMENT = STATE / "environment.json"
 SANDBOX_LOG = STATE / "sandbox.log"
 INSTALL_LOG = STATE / "install.log"
 """What Options calls `phases` and `environment`, and what the sandbox and uv printed."""
+
+_OURS = (
+    CA_BUNDLE.parent,
+    CACHE,
+    CONFIG,
+    GIT,
+    RECORD,
+    STATE,
+    TMP,
+    TOKEN.parent,
+    VENV,
+    Path("/dev"),
+    Path("/opt"),
+    Path("/proc"),
+    Path("/sys"),
+)
+
+
+def hidden_by(volume: Path) -> Path | None:
+    """What a run needs that a volume of its experiment at this place would hide."""
+    if volume in (WORKSPACE, Path("/")):
+        return volume
+    both = (
+        place for place in _OURS if place.is_relative_to(volume) or volume.is_relative_to(place)
+    )
+    return next(both, None)

@@ -17,6 +17,8 @@ from runner.plan import RunPlan
 from runner.pod import layout, step
 
 CACHE = "HF_HUB_CACHE"
+LOGIN = "RUNNER_HUB_LOGIN"
+"""The token of the user's own login at the hub, for models that name no secret; in pods none."""
 
 
 def main(arguments: list[str]) -> int:  # noqa: ARG001
@@ -45,6 +47,7 @@ def work(plan: RunPlan, log: PhaseLog, end: float, *, hub: Path = layout.HUB) ->
         models.sweep(model, cache)
     secrets = {model.secret for model in plan.models if model.secret}
     tokens: dict[str | None, str | None] = {name: os.environ.get(name) for name in secrets}
+    tokens[None] = os.environ.get(LOGIN)
     prepare.fetch(plan, log, end, tokens, step.say)
     alone = Counter(model.name for model in plan.models)
     for model in plan.models:

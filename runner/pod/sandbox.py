@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from runner import locks, models, packages, prepare
+from runner import locks, models, packages, pins, prepare
 from runner.errors import InfrastructureError
 from runner.phases import failed, read_phases
 from runner.plan import RunPlan
@@ -31,10 +31,13 @@ from runner.signals import accept_sigterm
 
 DISK, MEMORY = "RUNNER_DISK_BYTES", "RUNNER_MEMORY_BYTES"
 """Variables with the limits of the workspace's volume and of the container."""
+ADDRESS = "RUNNER_ADDRESS"
+"""Variable with the address that the server listens on; the pod's loopback if it is not set."""
 GRACE_S = 10.0
 """How long the server has to leave when it is told to."""
 LOOK_S = 0.1
 """How often it is looked whether the agent is there."""
+AGENT_S = 300.0
 MOST_RESTARTS = 3
 """Of the server of a sandbox alone; a sidecar is started again by the kubelet."""
 TOLD = 128 + signal.SIGTERM
@@ -100,10 +103,13 @@ def sandbox_options(
         idle_timeout_s=own.idle_timeout,
         memory_bytes=None if memory.of_cgroup() else _limit(MEMORY),
         disk_bytes=own.disk_bytes or _limit(DISK),
+        address=os.environ.get(ADDRESS, "127.0.0.1"),
         port=port,
     )
     if not options.environment.exists():
-        there = packages.installed(*dict.fromkeys((python, base)))
+        # What a lab's own Python has, below that of the image, only the image's labels tell.
+        seen = packages.installed(*dict.fromkeys((python, base)))
+        there = pins.together(seen, plan.images.packages).all
         options.environment.write_text(json.dumps({"python": plan.python, "packages": there}))
     return options
 
@@ -160,7 +166,7 @@ def serve(options: Options, log: Path, restarts: int, agent: Path | None = None)
 def _by(status: int) -> str:
     """Who ends a server by SIGKILL is seldom seen from here."""
     killed = status == -signal.SIGKILL
-    return ": killed; by the kernel, if `kubectl describe pod` says OOMKilled" if killed else ""
+    return ": killed; for memory, if its container is said to be OOMKilled" if killed else ""
 
 
 def _be_the_server(options: Options) -> NoReturn:
@@ -182,11 +188,13 @@ def leave_with(agent: Path) -> None:
     """Have SIGTERM come when the agent, which comes after this, has gone.
 
     kubelet would send it too, a second or two later, and the GPU would be held so long. The
-    agent is gone first: kubelet starts a sidecar that has ended again while there is one.
+    agent is gone first: kubelet starts a sidecar that has ended again while there is one. One
+    that does not come within `AGENT_S` will not come.
     """
 
     def wait() -> None:
-        while not locks.is_held(agent):
+        end = time.monotonic() + AGENT_S
+        while not locks.is_held(agent) and time.monotonic() < end:
             time.sleep(LOOK_S)
         while locks.is_held(agent):
             time.sleep(LOOK_S)

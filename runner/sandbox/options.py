@@ -39,6 +39,8 @@ class Options(BaseModel):
     idle_timeout_s: float
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    address: str = "127.0.0.1"
+    """That the server listens on; another one where only those it is for can reach it."""
     port: int = 0
     socket_fd: int | None = None
     """A listening socket that was inherited; `port` is then not used."""

@@ -1,4 +1,4 @@
-"""The jupyter_server that carries the extension, on a socket of loopback."""
+"""The jupyter_server that carries the extension."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from runner.sandbox import rendering
 from runner.sandbox.access import LookOnAuthorizer, TicketIdentityProvider
 from runner.sandbox.core import Sandbox
 from runner.sandbox.file_handlers import LARGEST_UPLOAD
+
+LOOPBACK = "127.0.0.1"
 
 
 class Contents(AsyncLargeFileManager):
@@ -55,6 +57,7 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         allow_root=True,
         open_browser=False,
         log_level="WARN",
+        allow_remote_access=options.address != LOOPBACK,
         root_dir=str(options.workspace),
         jpserver_extensions={"runner.sandbox": True},
         identity_provider_class=TicketIdentityProvider,
@@ -73,7 +76,7 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         inherited.setblocking(False)
         server.add_sockets([inherited])
     else:
-        server.add_sockets(bind_sockets(options.port, "127.0.0.1"))
+        server.add_sockets(bind_sockets(options.port, options.address))
     start = app.extension_manager.start_all_extensions()  # type: ignore[no-untyped-call]
     sandbox.spawn(start)
     return server
