@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import runner.cli
 
 MODULES = {
     "sandbox": ["runner.sandbox.core", "runner.sandbox.server", "runner.prepare"],
@@ -16,8 +19,11 @@ MODULES = {
         "runner.agent.providers.anthropic",
         "runner.agent.providers.scripted",
     ],
-    "cli": ["runner.cli", "runner.settings", "runner.plan", "runner.session"],
+    "cli": ["runner.settings", "runner.plan", "runner.session", "runner.submission"],
 }
+MODULES["cli"] += [
+    f"runner.cli.{path.stem}" for path in Path(runner.cli.__file__).parent.glob("*.py")
+]
 ABSENT = {
     "sandbox": {"anthropic", "kubernetes", "docker"},
     "agent": {"jupyter-server", "ipykernel", "kubernetes", "docker"},
