@@ -5,22 +5,27 @@ READY := .venv/.ready
 
 LAB := /var/lib/labcluster
 
+# What images are built on where no registry of images can be reached; `engine` of the lab makes it.
+LAB_BASE := localhost/base:1
 # Unless KUBECONFIG names another cluster, and REGISTRY, which its nodes pull from.
 LAB_KUBECONFIG := $(LAB)/pki/admin.kubeconfig
 ifeq ($(or $(KUBECONFIG),$(LAB_KUBECONFIG)),$(LAB_KUBECONFIG))
 test-cluster bench-cluster: export KUBECONFIG := $(LAB_KUBECONFIG)
+cluster-images test-cluster bench-cluster: BASE := $(LAB_BASE)
 REGISTRY := localhost:5000
-BASE := localhost/base:1
 endif
-FROM := $(if $(BASE),--base $(BASE))
+docker-images test-docker bench-docker: BASE := $(LAB_BASE)
+FROM = $(if $(BASE),--base $(BASE))
 # What the tests and measurements on a cluster find there.
-ON_CLUSTER := PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
+ON_CLUSTER = PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
+BACKEND := local
 
-.PHONY: demo test lint types imports unit processes test-chromium test-root \
-	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-cluster docs constraints clean
+.PHONY: demo test lint types imports unit processes test-chromium test-root docker-images test-docker \
+	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-docker bench-cluster docs constraints clean
 
-demo: $(READY)  ## run the checkpoint-diffing-mini experiment on this machine, without a key
-	$(BIN)/python -m runner submit experiments/checkpoint-diffing-mini/experiment.toml
+demo: $(READY)  ## run checkpoint-diffing-mini on this machine, without a key; BACKEND=docker in containers
+	$(if $(filter docker,$(BACKEND)),$(BIN)/python -m runner images build base agent $(FROM))
+	$(BIN)/python -m runner submit experiments/checkpoint-diffing-mini/experiment.toml --backend $(BACKEND)
 
 test: lint types imports unit processes  ## all that needs neither root nor apt
 
@@ -35,17 +40,25 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)  ## under a minute
-	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster" \
-		--ignore tests/processes --ignore tests/backends --ignore tests/cluster
+	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster and not docker" \
+		--ignore tests/processes --ignore tests/backends --ignore tests/cluster --ignore tests/docker
 
 processes: $(READY)  ## real servers, sandboxes and runs, broken on purpose; the contract of the backends
-	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster" tests/processes tests/backends
+	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster and not docker" tests/processes tests/backends
 
 test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 	$(BIN)/pytest -m chromium
 
 test-root: $(READY)  ## needs root, to mount a small tmpfs
 	$(BIN)/pytest -m root
+
+docker-images: $(READY)  ## on this machine's engine, installed and started where there is none (Debian, root)
+	$(PYTHON) tests/labcluster engine
+	$(BIN)/python -m runner images build base agent $(FROM)
+
+test-docker: docker-images  ## against this machine's Docker engine
+	TEST_BASE=$(BASE) $(BIN)/pytest -n 2 --dist loadfile -m "docker and not alone" --timeout 300 tests/docker tests/backends
+	TEST_BASE=$(BASE) $(BIN)/pytest -m "docker and alone" --timeout 300 tests/docker
 
 cluster-up:  ## a real Kubernetes on this machine; needs root, Debian and Go
 	$(PYTHON) tests/labcluster ready
@@ -76,12 +89,18 @@ images-locks: $(READY)  ## pin anew what the images have: the versions of constr
 	grep -v '^pandas' constraints.txt > build/constraints.txt
 	$(LOCK) pyproject.toml --extra sandbox --output-file images/base/runner.txt
 	$(LOCK) images/base/python.in --output-file images/base/python.txt
+	$(LOCK) images/gpu/python.in --output-file images/gpu/python.txt
+	$(LOCK) images/lab/python.in --output-file images/lab/python.txt
 	$(LOCK) pyproject.toml --extra agent --extra s3 --output-file images/agent/runner.txt
 	$(LOCK) pyproject.toml --extra cli --extra kubernetes --extra s3 --extra agent \
 		--output-file images/client/runner.txt
 
-bench: $(READY)  ## with a cluster, if KUBECONFIG names one or `make cluster-up` started one
+bench-docker: docker-images  ## a run in containers beside one without, and beside docker by hand
+	TEST_BASE=$(BASE) $(BIN)/python bench/containers.py
+
+bench: $(READY)  ## with a Docker engine and a cluster, if they are there
 	$(BIN)/python bench/round_trip.py
+	$(if $(shell docker image ls --quiet $(LAB_BASE) 2>/dev/null),$(MAKE) bench-docker)
 	$(if $(or $(KUBECONFIG),$(wildcard $(LAB_KUBECONFIG))),$(MAKE) bench-cluster)
 
 bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of cluster-up

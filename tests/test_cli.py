@@ -90,7 +90,6 @@ def test_a_list_imports_what_it_needs() -> None:
         (["exec", "some-run"], "Missing argument 'CMD'"),
         (["list", "--state", "runing"], "there is no state 'runing'"),
         (["list", "--backend", "modal"], "backend: expected 'local', 'docker' or 'kubernetes'"),
-        (["list", "--backend", "docker"], "docker"),
         (["status"], "runs: holds no run yet"),
         (["attach", "nothing"], "holds no run 'nothing'"),
         (["wait", "../x"], "no run"),

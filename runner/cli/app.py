@@ -55,7 +55,9 @@ Runs = Annotated[
 ]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", metavar="NAME", help="Where sandboxes run: local, kubernetes."),
+    typer.Option(
+        "--backend", metavar="NAME", help="Where sandboxes run: local, docker, kubernetes."
+    ),
 ]
 _COMMON = {"json": (Json, False), "runs": (Runs, None), "backend": (Backend, None)}
 

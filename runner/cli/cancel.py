@@ -13,7 +13,7 @@ runner cancel checkpoint-diffing-261123-0907-x7k2
 def command(cli: Cli, run: ThisRun) -> int:
     """End a run, keeping all that was made.
 
-    The agent has 30 s to collect what is in the sandbox, on a cluster 5 minutes. A run that is
+    The agent has 30 s to collect what is in the sandbox, in containers 5 minutes. A run that is
     over already is left as it is.
     """
     from runner.cli.summary import made

@@ -18,6 +18,7 @@ from runner.cli.words import count, size
 from runner.errors import RunnerError
 
 if TYPE_CHECKING:
+    from runner.backends.docker import DockerBackend
     from runner.backends.kubernetes.backend import KubernetesBackend
 
 LEAST_BYTES = 2 * 10**9
@@ -38,13 +39,18 @@ def checks(cli: Cli) -> Iterator[Check]:
     yield _git()
     yield _uv()
     yield _index()
+    yield _disk("records", cli.records, "--runs DIR")
     if settings.backend == "kubernetes":
         from runner.cli.cluster_checks import cluster_checks
 
-        yield _disk("records", cli.records, "--runs DIR")
         yield from cluster_checks(cast("KubernetesBackend", engine))
         return
-    yield _disk("records", cli.records, "--runs DIR")
+    if settings.backend == "docker":
+        from runner.cli.engine_checks import engine_checks
+
+        yield from engine_checks(cast("DockerBackend", engine), cli)
+        yield _secrets()
+        return
     yield _disk("state", settings.state_dir, "RUNNER_STATE_DIR=DIR")
     yield _gpus(cli)
     yield _secrets()

@@ -49,7 +49,7 @@ def command(cli: Cli, run: Run = None, print_only: Print = False) -> int:
             cli.say(url)
         if not (print_only or cli.json) and not webbrowser.open(url):
             cli.note("no browser could be opened here: open the address in one, within a minute")
-        if handle.backend != "local":
+        if handle.backend == "kubernetes":
             _hold(cli, handle)
     return 0
 

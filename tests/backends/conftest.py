@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tiny_runs import Lab
 
-BACKENDS = ["local", pytest.param("kubernetes", marks=pytest.mark.cluster)]
+BACKENDS = [
+    "local",
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("kubernetes", marks=pytest.mark.cluster),
+]
 
 MakeLab = Callable[..., Lab]
 
@@ -32,6 +37,13 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
     """Makes a place for runs on the backend."""
     if request.param == "local":
         yield lambda top, **settings: Lab(top, backend="local", **settings)
+        return
+    if request.param == "docker":
+        from docker_lab import DockerLab
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOGNAME", f"worker-{os.getpid()}")
+            yield DockerLab
         return
     from cluster_lab import ClusterLab
 

@@ -33,7 +33,7 @@ def main() -> None:
     up = command("up", cluster.up, "start Kubernetes, with 8 GPUs advertised on each node")
     up.add_argument("--nodes", dest="count", type=int, default=1, choices=(1, 2))
     command("kueue", kueue.up, "install Kueue in it")
-    command("engine", engine.up, f"start dockerd if none answers, and load {images.BASE_IMAGE}")
+    command("engine", engine.up, f"install and start dockerd, and load {images.BASE_IMAGE}")
     load = command("load", node.load, "import a `docker save` archive on every node")
     load.add_argument("archive", type=Path)
     gpu = command("gpu", cluster.gpu, "advertise GPUs and their label on a node")

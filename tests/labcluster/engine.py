@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 from labcluster.images import BASE_IMAGE, base
+from labcluster.install import packages
 from labcluster.places import DOCKER
 from labcluster.processes import ours, quiet, say, sh, start, stop, wait
 
 
 def up() -> None:
     """Start an engine where none answers, and give it the base image where it has none."""
-    if not quiet("docker", "version"):
+    if not (shutil.which("docker") and quiet("docker", "version")):
+        packages(["docker.io"])
         # The argument marks the engine as the lab cluster's, for `down`.
         start("dockerd", "dockerd", "--pidfile", DOCKER / "dockerd.pid", logs=DOCKER)
         wait("dockerd", lambda: quiet("docker", "version"), 60, logs=DOCKER)

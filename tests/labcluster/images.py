@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from labcluster.install import packages
 from labcluster.node import Node, load
 from labcluster.places import BASE, HERE
 from labcluster.processes import say, sh
@@ -32,6 +33,7 @@ def base() -> Path:
     archive = BASE / f"{made_of}.tar"
     if archive.exists():
         return archive
+    packages(["debootstrap"])
     say(f"labcluster: making {BASE_IMAGE}, {RELEASE} with Python and git (2 minutes)")
     shutil.rmtree(BASE, ignore_errors=True)
     root = BASE / "root"

@@ -27,9 +27,7 @@ COMPONENTS = [
 
 def install() -> None:
     """Debian packages, Kubernetes, Helm and Kueue. Does nothing where all is there."""
-    if os.geteuid() != 0:
-        sys.exit("labcluster: needs root: it starts containers, networks and mounts")
-    _install_packages()
+    packages(PACKAGES)
     BIN.mkdir(parents=True, exist_ok=True)
     _once("kubernetes", HERE / "components", KUBERNETES, "6 minutes", _build_kubernetes)
     _once("helm", None, HELM, "2 minutes", _build_helm)
@@ -46,8 +44,11 @@ def kueue_chart() -> Path:
     return Path(json.loads(told)["Dir"]) / "charts" / "kueue"
 
 
-def _install_packages() -> None:
-    missing = [name for name in PACKAGES if not _installed(name)]
+def packages(names: list[str]) -> None:
+    """Debian packages, those that are not there."""
+    if os.geteuid() != 0:
+        sys.exit("labcluster: needs root: it starts containers, networks and mounts")
+    missing = [name for name in names if not _installed(name)]
     if not missing:
         return
     say(f"labcluster: apt-get install {' '.join(missing)}")
