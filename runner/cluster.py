@@ -62,11 +62,6 @@ class Images(Camel):
         default="IfNotPresent", description="imagePullPolicy of all containers."
     )
 
-    def find(self, name: str | None) -> Image | None:
-        """The image of this name, or of this very reference; the default one for None."""
-        wanted = [image for image in self.catalogue if name in (None, image.name, image.image)]
-        return wanted[0] if wanted else None
-
 
 class Toleration(Camel):
     """A taint that a pod may stand, as a pod's spec has it."""

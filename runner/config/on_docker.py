@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.config.experiment import Experiment
 from runner.config.machine import Machine
-from runner.config.on_local import gpus_here, memory_here, volumes_here
+from runner.config.on_local import AGENT, gpus_here, memory_here, volumes_here
 from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
 
 LEAST_CORES, LEAST_BYTES = 0.01, 128 << 20
@@ -108,13 +108,5 @@ DOCKER: Mapping[str, Row] = {
     "sandbox.on_disruption": Row("refused: needs kubernetes", _DISRUPTION),
     "sandbox.jupyter_port": Row("the port of the sandbox server on the loopback interface", _port),
     **NOWHERE,
-    "workspace.libraries": Row("copied in, importable in the notebook"),
-    "agent.provider": Row("who carries the experiment out"),
-    "agent.model": Row("sent to the provider"),
-    "agent.base_url": Row("where the provider's SDK sends its requests"),
-    "agent.max_turns": Row("ends the run"),
-    "agent.max_tokens": Row("ends the run"),
-    "agent.max_cost_usd": Row("ends the run"),
-    "agent.llm_secret": Row("taken from your environment or a .env file; given to the agent only"),
-    "agent.script": Row("the steps of the `scripted` provider"),
+    **AGENT,
 }

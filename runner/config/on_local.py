@@ -126,6 +126,19 @@ _DISRUPTION = needs(
 
 _NETWORK = needs("the docker backend", "Remove it: `local` does not isolate.")
 
+AGENT = {
+    "workspace.libraries": Row("copied in, importable in the notebook"),
+    "agent.provider": Row("who carries the experiment out"),
+    "agent.model": Row("sent to the provider"),
+    "agent.base_url": Row("where the provider's SDK sends its requests"),
+    "agent.max_turns": Row("ends the run"),
+    "agent.max_tokens": Row("ends the run"),
+    "agent.max_cost_usd": Row("ends the run"),
+    "agent.llm_secret": Row("taken from your environment or a .env file; given to the agent only"),
+    "agent.script": Row("the steps of the `scripted` provider"),
+}
+"""What is the same on every backend of this machine."""
+
 LOCAL: Mapping[str, Row] = {
     "name": Row("part of the run's id"),
     "task": Row("what the agent is told"),
@@ -163,13 +176,5 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.on_disruption": Row("refused: needs kubernetes", _DISRUPTION),
     "sandbox.jupyter_port": Row("the port of the sandbox server on the loopback interface"),
     **NOWHERE,
-    "workspace.libraries": Row("copied in, importable in the notebook"),
-    "agent.provider": Row("who carries the experiment out"),
-    "agent.model": Row("sent to the provider"),
-    "agent.base_url": Row("where the provider's SDK sends its requests"),
-    "agent.max_turns": Row("ends the run"),
-    "agent.max_tokens": Row("ends the run"),
-    "agent.max_cost_usd": Row("ends the run"),
-    "agent.llm_secret": Row("taken from your environment or a .env file; given to the agent only"),
-    "agent.script": Row("the steps of the `scripted` provider"),
+    **AGENT,
 }

@@ -1,4 +1,7 @@
-"""Variables of a run's containers, wherever they are started. Names of secrets, no values. Pure."""
+"""A run's containers, wherever they are started: which there are, their images and variables.
+
+Names of secrets, no values. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from runner.pod import layout
 
 READ_ONLY = ("record", "clone", "models", "install", "agent")
 """Containers whose root file system is read-only: all but the sandbox."""
+
+OURS = ("record", "agent")
+"""Containers on the agent's image; the others are on the sandbox's."""
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 _CA_VARIABLES = (
@@ -76,3 +82,10 @@ def steps(plan: RunPlan) -> list[str]:
 def installs(plan: RunPlan) -> bool:
     """Whether packages are installed before the sandbox starts."""
     return bool(plan.to_install) or any(repo.install for repo in plan.repos)
+
+
+def image(name: str, plan: RunPlan) -> str:
+    """The image of a container. Raises ValueError for a plan that was not made for containers."""
+    if plan.images is None:
+        raise ValueError(f"the plan of {plan.run_id} names no images")
+    return plan.images.agent if name in OURS else plan.images.sandbox

@@ -91,7 +91,7 @@ def test_the_images_run_by_digest_as_a_plain_user(
     api: ApiClient, namespace: str, apply: Callable[..., Any], images: Path
 ) -> None:
     told = Images.model_validate(yaml.safe_load(images.read_text())["images"])
-    base = told.find("base")
+    base = next(image for image in told.catalogue if image.name == "base")
     assert base is not None
     assert "@sha256:" in base.image
     assert "@sha256:" in told.agent

@@ -123,12 +123,12 @@ class DockerBackend:
         handle = self.attach(plan.run_id)
         self.sync(handle)
         with self._alone(plan.run_id):
-            main = self._snapshot(plan.run_id).main
-            if main is not None and main.runs:
+            snap = self._snapshot(plan.run_id)
+            if snap.main is not None and snap.main.runs:
                 raise UsageError(
                     f"run {plan.run_id} goes on already", hint=f"runner attach {plan.run_id}"
                 )
-            if explain.is_starting(self._snapshot(plan.run_id), datetime.now(UTC)):
+            if explain.is_starting(snap, datetime.now(UTC)):
                 raise _at_work(plan.run_id)
             remove(self.client, plan.run_id)
             # Whoever was killed as it started the run may have left a volume without a record.

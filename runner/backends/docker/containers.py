@@ -22,7 +22,7 @@ from runner.backends.docker.names import (
 from runner.backends.reach import COMMAND
 from runner.config.files import WORKSPACE
 from runner.config.quantities import amount
-from runner.plan import PlannedImages, RunPlan
+from runner.plan import RunPlan
 from runner.pod import layout, told, turns, variables
 from runner.record.travel import FOLDERS
 from runner.settings import Settings
@@ -42,8 +42,6 @@ NO_DNS = ["192.0.2.1"]
 """Nobody is there (RFC 5737): engines before 26.0 answer for an internal network too."""
 LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
 """Of each container; the record has its own logs."""
-OURS = ("record", "agent")
-"""Containers on the agent's image; the others are on the sandbox's."""
 _PORT = f"{layout.PORT}/tcp"
 _PRIVATE = "rw,nosuid,nodev,noexec,mode=0700,uid=1000,gid=1000"
 
@@ -110,12 +108,11 @@ def store(plan_labels: dict[str, str], run_id: str, image: str) -> dict[str, Any
 def _container(
     name: str, names: Sequence[str], plan: RunPlan, settings: Settings
 ) -> dict[str, Any]:
-    images = planned_images(plan)
     read_only = name in variables.READ_ONLY
     net = outer(plan, name)
     aliases = {"Aliases": [ALIAS]} if name == "sandbox" else {}
     return {
-        "Image": images.agent if name in OURS else images.sandbox,
+        "Image": variables.image(name, plan),
         "User": USER,
         "WorkingDir": str(layout.WORKSPACE if name == "sandbox" else layout.TMP),
         "Entrypoint": [*COMMAND, name],
@@ -136,13 +133,6 @@ def _container(
         },
         "NetworkingConfig": {"EndpointsConfig": {net: aliases}},
     }
-
-
-def planned_images(plan: RunPlan) -> PlannedImages:
-    """Raises ValueError for a plan that was not made for containers."""
-    if plan.images is None:
-        raise ValueError(f"the plan of {plan.run_id} names no images")
-    return plan.images
 
 
 def _confined(*, read_only: bool) -> dict[str, Any]:
@@ -176,7 +166,7 @@ def _sandbox(plan: RunPlan) -> dict[str, Any]:
 def _bounds(name: str, plan: RunPlan, settings: Settings) -> dict[str, Any]:
     """Swap would only make a run slow before it fails, so there is none."""
     own, given = plan.experiment.sandbox, settings.docker
-    if name in OURS:
+    if name in variables.OURS:
         return {"Memory": SMALL, "MemorySwap": SMALL, "PidsLimit": SMALL_PIDS}
     memory = own.memory_bytes or int(amount(given.memory))
     cores = own.cores or (float(amount(given.cpu)) if given.cpu else None)
@@ -249,7 +239,7 @@ def _mounts(name: str, plan: RunPlan, settings: Settings) -> list[dict[str, Any]
     if inside:
         found.append(_volume(thing(run, "workspace"), layout.WORKSPACE))
     found.append(_volume(thing(run, "state"), layout.STATE, read_only=not inside))
-    if name in OURS:
+    if name in variables.OURS:
         found.append(_volume(thing(run, RECORD), layout.RECORD))
     if name in ("install", "sandbox") and variables.installs(plan):
         found.append(_volume(thing(run, "venv"), layout.VENV))

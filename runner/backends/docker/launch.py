@@ -28,6 +28,7 @@ from runner.errors import InfrastructureError, UsageError
 from runner.images.engine import translated
 from runner.plan import RunPlan
 from runner.pod import layout
+from runner.pod.variables import image
 from runner.record.travel import FOLDERS, members
 from runner.settings import Settings
 
@@ -161,7 +162,7 @@ def _fill(
     By a container that has all of them and is never started: the engine unpacks an archive.
     """
     body = {
-        "Image": containers.planned_images(plan).agent,
+        "Image": image("agent", plan),
         "Labels": labels(plan, FILL),
         "HostConfig": {"Mounts": containers.everything(plan, settings), "NetworkMode": "none"},
     }

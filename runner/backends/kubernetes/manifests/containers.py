@@ -15,10 +15,11 @@ from runner.backends.kubernetes.manifests.amounts import (
 )
 from runner.backends.kubernetes.manifests.environment import environment
 from runner.backends.kubernetes.manifests.volumes import Volume, mounts, size_limits
+from runner.backends.reach import COMMAND
 from runner.cluster import Cluster
-from runner.plan import PlannedImages, RunPlan
+from runner.plan import RunPlan
 from runner.pod import layout
-from runner.pod.variables import READ_ONLY
+from runner.pod.variables import OURS, READ_ONLY, image
 
 POD_SECURITY = {
     "runAsNonRoot": True,
@@ -29,9 +30,6 @@ POD_SECURITY = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 """With `security` below it meets Pod Security "restricted"."""
-
-OURS = ("record", "agent")
-"""Containers on the agent's image; the others are on the sandbox's."""
 
 
 def container(
@@ -47,10 +45,9 @@ def container(
     The sandbox has no probes: one that never passes would restart it for ever, while the
     agent waits for it with a deadline, and says why it gave up.
     """
-    images = planned_images(plan)
     return {
         "name": name,
-        "image": images.agent if name in OURS else images.sandbox,
+        "image": image(name, plan),
         "imagePullPolicy": cluster.images.pull_policy,
         "command": command(name),
         **({"workingDir": str(layout.WORKSPACE)} if name == "sandbox" else {}),
@@ -63,17 +60,9 @@ def container(
     }
 
 
-def planned_images(plan: RunPlan) -> PlannedImages:
-    """Raises ValueError for a plan that was not made for containers."""
-    if plan.images is None:
-        raise ValueError(f"the plan of {plan.run_id} names no images")
-    return plan.images
-
-
 def command(name: str, *arguments: str) -> list[str]:
     """A command of `runner.pod` under a real init, on the runner's own Python."""
-    python = ["/opt/runner/bin/python", "-P", "-m", "runner.pod"]
-    return ["tini", "--", *python, name, *arguments]
+    return ["tini", "--", *COMMAND, name, *arguments]
 
 
 def security(*, read_only: bool) -> dict[str, Any]:
