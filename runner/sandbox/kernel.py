@@ -19,6 +19,8 @@ from runner.sandbox import memory
 from runner.sandbox.messages import DIED, Message, Reply, Request, decode
 
 READY_DEADLINE_S = 120.0
+ASK_EVERY_S = 1.0
+"""How often a kernel that starts is asked whether it is there."""
 DRAIN_S = 0.3
 """How long a dead kernel's sockets stay silent before all it sent has been read."""
 GRACE_S = 5.0
@@ -113,27 +115,30 @@ class Kernel:
             async with asyncio.timeout(READY_DEADLINE_S):
                 return await self._answers()
         except TimeoutError:
-            await self.kill(f"the kernel did not answer within {READY_DEADLINE_S:g} s")
+            words = f"the kernel did not answer within {READY_DEADLINE_S:g} s{self._last_words()}"
+            await self.kill(words)
             return False
 
     async def _answers(self) -> bool:
         assert self._client is not None  # noqa: S101 - `start` has just set it
-        # The first answers may come before iopub is subscribed: ask until both are there.
-        while True:
-            msg_id = self._client.kernel_info()
-            request = self._track(msg_id)
-            try:
-                async with asyncio.timeout(1.0):
-                    await request.complete.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._requests.pop(msg_id, None)
-            if request.reply == DIED:
+        # The first answers may come before iopub is subscribed: ask again until one is whole. An
+        # earlier one will do: where the machine is busy, each takes longer than the pause.
+        answered, asked = asyncio.Event(), list[str]()
+        try:
+            while not answered.is_set():
+                asked.append(self._client.kernel_info())
+                self._requests[asked[-1]] = Request(complete=answered)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ASK_EVERY_S):
+                        await answered.wait()
+            if any(self._requests[msg_id].reply == DIED for msg_id in asked):
                 return False
-            if self.state == "starting":
-                self.state = "idle"
-            return self.state == "idle"
+        finally:
+            for msg_id in asked:
+                self._requests.pop(msg_id, None)
+        if self.state == "starting":
+            self.state = "idle"
+        return self.state == "idle"
 
     async def execute(self, source: str, begin: Callable[[str], None]) -> Reply:
         """Run code; `begin` gets the request's id before the first message can come."""

@@ -223,3 +223,25 @@ def test_a_kernel_that_never_starts_is_told_in_words(
         session.shutdown()
         assert box.wait() == 0
         session.close()
+
+
+SLOW_TO_ANSWER = """
+import time
+from ipykernel.kernelbase import Kernel
+
+answer = Kernel.kernel_info_request
+
+async def slowly(self, *given):
+    time.sleep(1.5)
+    return await answer(self, *given)
+
+Kernel.kernel_info_request = slowly
+"""
+
+
+def test_a_kernel_that_takes_longer_to_answer_than_it_is_asked(tmp_path: Path) -> None:
+    """As on a machine where many start at once: each answer comes, and none of them in time."""
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(SLOW_TO_ANSWER)
+    with sandbox(tmp_path, env={"PYTHONPATH": str(tmp_path / "patch")}) as box, box.session() as it:
+        assert it.run("1 + 1").text == "2"
