@@ -26,7 +26,7 @@ from runner.masking import Mask
 from runner.phases import as_record, fold_phases, read_phases
 from runner.plain import open_plain
 from runner.plan import RunPlan, plan_in_force
-from runner.record import Record, read_lines
+from runner.record import Record, read_lines, writer
 from runner.record.times import spent_s
 from runner.session import Endpoint, Session
 from runner.signals import accept_sigterm
@@ -52,6 +52,8 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
     changed = {"plan": plan.record()} if plan != recorded else {}
     host, pid = platform.node(), os.getpid()
     place = {"host": host, "pid": pid, **options.where}
+    if pod := options.where.get("pod_uid"):
+        writer.watch(options.record, pod, lambda: os._exit(writer.LEFT))
     record.say("attempt", attempt=attempt, reason=reason, **place, **changed)
     session = Session(Endpoint(options.url, options.token_file.read_text().strip()))
     puller: Puller | None = None

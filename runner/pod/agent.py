@@ -13,6 +13,7 @@ import signal
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from runner import locks
 from runner.agent.__main__ import supervise
@@ -23,12 +24,10 @@ from runner.plan import RunPlan
 from runner.pod import attempts, cancel, layout, send, step, termination, turns
 from runner.pod.tee import Tee
 from runner.pod.uploading import uploading
-from runner.record import Record, read_lines
+from runner.record import Record, read_lines, writer
 
 OPTIONS = layout.TMP / "agent.json"
 RELEASE = layout.TMP / "release"
-LOCK_S = 60.0
-"""How long the agent of an earlier pod, on a node that was lost, may still hold the record."""
 SENDERS_S = 2.0
 """How long those who follow have to take the last lines; the container's end is theirs."""
 LOG_BYTES = 64 << 20
@@ -46,7 +45,7 @@ def main(arguments: list[str]) -> int:  # noqa: ARG001
     locks.hold(layout.AGENT, read_only=True)  # until this process is gone
     status, trouble = InfrastructureError.exit_status, ""
     try:
-        with uploading(layout.RECORD), contextlib.ExitStack() as held:
+        with uploading(layout.RECORD, leave), contextlib.ExitStack() as held:
             status, trouble = _logged(layout.RECORD, held)
     except RunnerError as error:
         step.say(str(error))
@@ -81,9 +80,11 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
     """Supervise the run, unless it is over already or must not go on."""
     plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
     last = os.environ.get(turns.AFTER)
-    held.callback(os.close, Record.open(record).take_lock(LOCK_S))
-    cancel.expect(layout.CANCEL, cancel.PID)
     where = place(os.environ)
+    if pod := where.get("pod_uid"):
+        writer.watch(record, pod, leave)
+    held.callback(os.close, Record.open(record).take_lock(writer.LOCK_S))
+    cancel.expect(layout.CANCEL, cancel.PID)
     lines = (line for line, _ in read_lines(record / "transcript.jsonl"))
     begin = attempts.begin(
         lines,
@@ -129,6 +130,12 @@ def _await_sandbox(last: str) -> None:
     step.say(f"waiting for `{last}`, the last container that prepares")
     turns.wait(last, told_to_leave)
     turns.wait_begun("sandbox", told_to_leave)
+
+
+def leave() -> NoReturn:
+    """Be gone at once: the record is another pod's, and so not a word goes into it."""
+    termination.write("the record is written by another pod of this run: this one has left")
+    os._exit(writer.LEFT)
 
 
 def place(environ: Mapping[str, str]) -> dict[str, str]:

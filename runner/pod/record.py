@@ -14,7 +14,7 @@ from runner.fill import fill, restore_journal
 from runner.phases import PhaseLog
 from runner.plan import RunPlan
 from runner.pod import layout, step
-from runner.record import Record
+from runner.record import Record, writer
 from runner.record.travel import TRANSCRIPT, unpack
 
 FILLED = ".filled"
@@ -28,7 +28,10 @@ def main(arguments: list[str]) -> int:  # noqa: ARG001
     """
     try:
         layout.AGENT.touch()
-        arrive(layout.TRAVELLING, layout.RECORD, os.environ.get("RUNNER_RECORD_URL"))
+        url = os.environ.get("RUNNER_RECORD_URL")
+        if url is None and (pod := os.environ.get("POD_UID")):
+            take_over(layout.RECORD, pod)
+        arrive(layout.TRAVELLING, layout.RECORD, url)
     except (OSError, RunnerError) as error:
         step.end(f"the record cannot be brought: {error}")
         raise InfrastructureError(f"the record cannot be brought: {error}") from error
@@ -39,6 +42,13 @@ def work(plan: RunPlan, log: PhaseLog, end: float) -> None:  # noqa: ARG001
     """Fill the workspace."""
     with log.phase("filling"):
         prepare(plan, layout.RECORD, layout.WORKSPACE, layout.STATE)
+
+
+def take_over(record: Path, pod: str) -> None:
+    """Have the pod before this one, should it still live on a node that was lost, let go of it."""
+    writer.claim(record, pod)
+    if (record / TRANSCRIPT).exists():
+        os.close(Record.open(record).take_lock(writer.LOCK_S))
 
 
 def arrive(travelling: Path, record: Path, url: str | None) -> None:

@@ -26,10 +26,15 @@ class Uploader:
         store: Store,
         path: Path,
         *,
+        superseded: Callable[[], object] = lambda: None,
         say: Callable[[str], None] | None = None,
         every_s: float = EVERY_S,
     ) -> None:
-        """Copy the record at `path`; troubles are told to `say`, each once (default: stderr)."""
+        """Copy the record at `path`; troubles are told to `say`, each once (default: stderr).
+
+        `superseded` is called where somebody else has begun to write the record in the store.
+        """
+        self._superseded = superseded
         self._store, self._path, self._every_s = store, path, every_s
         self._say = say or _to_stderr
         self._ending = threading.Event()
@@ -66,6 +71,7 @@ class Uploader:
     def _repeat(self) -> None:
         while not self._ending.wait(self._pause_s):
             if isinstance(self._try(complete=False), RecordError):
+                self._superseded()
                 return
 
     def _try(self, *, complete: bool) -> RunnerError | None:
@@ -88,9 +94,11 @@ class Uploader:
 
 
 @contextmanager
-def uploading(store: Store, path: Path) -> Iterator[None]:
+def uploading(
+    store: Store, path: Path, superseded: Callable[[], object] = lambda: None
+) -> Iterator[None]:
     """Copy a record up while the context lasts; at its end the store has all of it."""
-    uploader = Uploader(store, path)
+    uploader = Uploader(store, path, superseded=superseded)
     uploader.start()
     try:
         yield

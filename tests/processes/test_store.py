@@ -207,13 +207,13 @@ def test_a_run_goes_on_in_another_pod(bucket: str, record: Record, tmp_path: Pat
     url = f"{bucket}/r1"
     arrive(travelling, tmp_path / "pod1", url)
     first = Record.open(tmp_path / "pod1", write=True)
-    with uploading(first.path, {**os.environ, "RUNNER_RECORD_URL": url}):
+    with uploading(first.path, pytest.fail, {**os.environ, "RUNNER_RECORD_URL": url}):
         grow(first)
         first.close()
     arrive(travelling, tmp_path / "pod2", url)
     same(first.path, tmp_path / "pod2")
     second = Record.open(tmp_path / "pod2", write=True)
-    with uploading(second.path, {**os.environ, "RUNNER_RECORD_URL": url}):
+    with uploading(second.path, pytest.fail, {**os.environ, "RUNNER_RECORD_URL": url}):
         finish(second)
     open_store(url).download(tmp_path / "copy")
     same(second.path, tmp_path / "copy")

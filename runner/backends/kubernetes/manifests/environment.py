@@ -48,6 +48,8 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
     entries = {name: {"name": name, "value": literal(value)} for name, value in plain.items()}
     if container in ("record", "agent"):
         entries |= _store(cluster, plan)
+    if container == "record":
+        entries["POD_UID"] = _field("POD_UID", _FIELDS["POD_UID"])
     if container == "agent":
         entries |= {name: _field(name, path) for name, path in _FIELDS.items()}
     entries |= {name: _secret(name, cluster) for name in secrets_of(container, plan)}
