@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
+import causes_seen
 import pytest
 
 from runner.backends.kubernetes import explain, kueue
-from runner.backends.kubernetes.snapshot import Event, Snapshot, job_of, last, pod_of
+from runner.backends.kubernetes.snapshot import Claim, Event, Node, Snapshot, job_of, last, pod_of
 from runner.record.run import RunState
 
 T = "2026-11-24T03:00:0{}Z"
@@ -122,7 +124,7 @@ def said(**words: Any) -> str:
         ),
         (Snapshot(job()), "created", "is being made"),
         (
-            Snapshot(job(), None, (Event(T.format(1), "Warning", "FailedCreate", "exceeded quota", "r-1"),)),
+            Snapshot(job(), None, events=(Event(T.format(1), "Warning", "FailedCreate", "exceeded quota", "r-1"),)),
             "created",
             "exceeded quota",
         ),
@@ -135,10 +137,10 @@ def said(**words: Any) -> str:
             Snapshot(
                 job(),
                 pod(),
-                (Event(T.format(3), "Normal", "Pulling", 'Pulling image "base"', "r-1-abc"),),
+                events=(Event(T.format(3), "Normal", "Pulling", 'Pulling image "base"', "r-1-abc"),),
             ),
             "preparing",
-            'Pulling image "base"',
+            "creating: pulling the image base",
         ),
         (
             Snapshot(job(), pod({"record": state("waiting", reason="ImagePullBackOff", message="not found")})),
@@ -278,6 +280,13 @@ def test_the_last_job_and_the_last_pod_of_each_run() -> None:
     assert found["r"].pod.name == "r-2-x"
 
 
+def test_why_the_pod_before_was_taken_away() -> None:
+    older = replace(pod(), disrupted="preempted by a pod of a higher priority")
+    newer = replace(waits(NO_GPU), name="r-1-x", created=T.format(9))
+    found = last([job()], [("r-1", newer), ("r-1", older)])["r"]
+    assert "(the pod before was taken away: preempted by" in explain.describe(RUN, found).reason
+
+
 def test_last_words_that_are_no_json_are_no_end() -> None:
     snap = Snapshot(job(), pod({"agent": ended(1, "Traceback: boom")}, "Failed"))
     status = explain.describe(RUN, snap)
@@ -308,7 +317,7 @@ def test_a_job_that_was_cancelled_is_over_whatever_its_queue_does() -> None:
         (
             [("QuotaReserved", "False", "request > maximum capacity (64 > 8)")],
             None,
-            "can never start as it is: request > maximum capacity (64 > 8); ask for less",
+            "can never start as it is: request > maximum capacity (64 > 8) → cancel it",
         ),
         ([("QuotaReserved", "True", "")], None, "waits for an admission check"),
         (
@@ -325,7 +334,194 @@ def test_why_a_run_waits_in_its_queue(
     if conditions is not None:
         keys = ("type", "status", "message")
         workload = {"status": {"conditions": [dict(zip(keys, c, strict=True)) for c in conditions]}}
-    words = kueue.words("runs", workload, position)
-    assert said in words
+    cause = kueue.cause("runs", workload, position)
+    assert said in f"{cause.words} → {cause.mend}"
     held = job(labels={"kueue.x-k8s.io/queue-name": "runs"}, suspend=True)
-    assert explain.describe(RUN, Snapshot(held, queued=words)).reason == f"queued: {words}"
+    assert explain.describe(RUN, Snapshot(held, queue=cause)).reason == f"queued: {cause.words}"
+
+
+# -- the scheduler's words, read ------------------------------------------------------------
+
+GPU, PRODUCT = "nvidia.com/gpu", "nvidia.com/gpu.product"
+A100 = "NVIDIA-A100-SXM4-80GB"
+
+
+def waits(message: str, gpus: int = 1) -> Any:
+    """A pod without a node that wants so many A100s."""
+    unplaced = [{"type": "PodScheduled", "status": "False", "message": message}]
+    made = pod(node="", conditions=unplaced)
+    asked = {GPU: Decimal(gpus), "memory": Decimal(2**40), "ephemeral-storage": Decimal(2**30)}
+    return replace(made, selects={PRODUCT: (A100,)}, requests=asked)
+
+
+def node(name: str, gpus: int = 8, product: str = A100, **more: Any) -> Node:
+    return Node(name, {PRODUCT: product}, {GPU: str(gpus), "memory": "8Ti"}, **more)
+
+
+NO_GPU = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available."
+
+
+@pytest.mark.parametrize(
+    ("message", "gpus", "nodes", "words", "mend"),
+    [
+        (NO_GPU, 1, (node("a"), node("b", product="T4")), f"no node has 1 × {A100} free: there is 1 node with 8 GPUs, all in use", "when a run ends"),
+        (NO_GPU, 4, (node("a"), node("b")), f"no node has 4 × {A100} free: there are 2 nodes with 16 GPUs: 0/2", "when a run ends"),
+        (NO_GPU, 64, (node("a"),), f"asks for 64 × {A100}, and no node for it has more than 8", "sandbox.gpu_count"),
+        (NO_GPU, 1, None, f"no node has 1 × {A100} free: 0/2", "clusterRole.create"),
+        ("0/1 nodes are available: 1 Insufficient memory.", 1, (node("a"),), "no node has memory 1Ti left", "sandbox.memory"),
+        ("0/1 nodes are available: 1 Insufficient memory.", 1, (replace(node("a"), allocatable={"memory": "1Gi"}),), "asks for memory 1Ti, and no node for it has more than 1Gi", "sandbox.memory"),
+        ("0/1 nodes are available: 1 Insufficient ephemeral-storage.", 1, (), "ephemeral-storage 1Gi left", "sandbox.disk"),
+        ("0/1 nodes are available: 1 Too many pods.", 1, (), "as many pods as they may", "maxPods"),
+        ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", 1, (node("a", product="T4"), node("b", product="T4")), f"no node has {PRODUCT} = {A100}: they have T4 (2)", "gpuClasses"),
+        ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", 1, None, f"the label {PRODUCT} = {A100}", "clusterRole.create"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {team: vision}.", 1, (), "a taint", "toleration"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", 1, (node("a", taints=({"key": "team", "value": "vision", "effect": "NoSchedule"},)),), "the taint team=vision:NoSchedule", "toleration"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", 1, (node("a", unready="silent"),), "node a does not answer", "kubectl get nodes"),
+        ("0/1 nodes are available: 1 node(s) were unschedulable.", 1, (node("a", unschedulable=True),), "cordoned (a)", "kubectl uncordon a"),
+        ("0/1 nodes are available: 1 node(s) had volume node affinity conflict.", 1, (), "on another node", "ReadWriteMany"),
+        ('0/1 nodes are available: persistentvolumeclaim "records" not found.', 1, (), "the claim records is not there", "an admin makes it"),
+        ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", 1, (), "the claim records has no volume: no class nfs", "of the storage class nfs"),
+        ("0/1 nodes are available: 1 node(s) are on the moon.", 1, (), "on the moon", "an admin knows"),
+    ],
+)  # fmt: skip
+def test_why_no_node_takes_it(
+    message: str, gpus: int, nodes: tuple[Node, ...] | None, words: str, mend: str
+) -> None:
+    claims = (Claim("records", "Pending", "nfs", "no class nfs"),)
+    status = explain.describe(
+        RUN, Snapshot(job(), waits(message, gpus), nodes=nodes, claims=claims)
+    )
+    assert status.state == "preparing"
+    assert words in status.reason
+    assert mend in status.mend
+    assert status.since == T.format(1)
+    assert "preemption" not in status.reason
+
+
+# -- what goes wrong while it runs ----------------------------------------------------------
+
+RUNNING = replace(RUN, state="running", attempts=1)
+FAILED = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]
+
+
+def running(**changes: Any) -> Any:
+    made = pod({"record": DONE, "sandbox": UP, "agent": UP}, "Running")
+    return replace(made, **changes)
+
+
+def restarted(restarts: int, reason: str, now: str = "running") -> Any:
+    made = running()
+    changed = replace(
+        made.container("sandbox"),
+        restarts=restarts,
+        last=f"{reason} (exit status 137)",
+        state=now,
+        memory="48Mi",
+    )
+    others = (item for item in made.containers if item.name != "sandbox")
+    return replace(made, containers=(*others, changed))
+
+
+LOST = Node("lab", {}, {}, unready="Kubelet stopped posting node status.", since=T.format(7))
+
+
+@pytest.mark.parametrize(
+    ("snap", "state", "words", "mend", "since"),
+    [
+        (Snapshot(job(), running(ready=True), nodes=(node("lab"),)), "running", "", "", None),
+        (Snapshot(job(), running(), nodes=(LOST,)), "running", "node lab does not answer: Kubelet stopped", "nothing is lost", T.format(7)),
+        (Snapshot(job(), running(), events=(Event(T.format(7), "Warning", "NodeNotReady", "Node is not ready", "r-1-abc"),)), "running", "node lab does not answer: Node is not ready", "nothing is lost", T.format(7)),
+        (Snapshot(job(), running(deleting=T.format(8), disrupted="Eviction API: evicting"), nodes=(node("lab"),)), "running", "the pod is taken off node lab: Eviction API", "another pod goes on", T.format(8)),
+        (Snapshot(job(), running(deleting=T.format(8)), nodes=(LOST,)), "running", "node lab is lost, and its pod cannot end there", "kubectl taint nodes lab node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", T.format(7)),
+        (Snapshot(job(), restarted(1, "Error")), "running", "the sandbox was started again, and its variables are gone; before: Error", "", T.format(5)),
+        (Snapshot(job(), restarted(1, "OOMKilled")), "running", "OOMKilled", "raise sandbox.memory", T.format(5)),
+        (Snapshot(job(), restarted(2, "OOMKilled", "terminated")), "preparing", "ends again and again: OOMKilled (exit status 137): more than its memory of 48Mi", "raise sandbox.memory", T.format(3)),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_while_it_runs(
+    snap: Snapshot, state: str, words: str, mend: str, since: str | None
+) -> None:
+    status = explain.describe(RUNNING, snap)
+    assert status.state == state
+    assert words in status.reason
+    assert mend in status.mend
+    assert status.since == since
+
+
+def test_where_the_run_is_to_fail_no_other_pod_is_promised() -> None:
+    plan = {"agent": True, "experiment": {"sandbox": {"on_disruption": "fail"}}}
+    leaving = Snapshot(job(), running(deleting=T.format(8), disrupted="evicting"))
+    assert explain.describe(replace(RUNNING, plan=plan), leaving).mend == "the run ends then"
+
+
+def test_who_took_the_pod_is_told_beside_the_agents_own_words() -> None:
+    over = replace(
+        RUNNING, state="interrupted", reason="told to leave", ended="2026-11-24T03:01:00Z"
+    )
+    evicted = pod({}, "Failed", reason="Evicted", message='Usage of EmptyDir volume "tmp" exceeds')
+    status = explain.describe(over, Snapshot(job(conditions=FAILED), evicted))
+    assert status.reason.startswith("told to leave: the pod was evicted: Usage of EmptyDir")
+    assert "sandbox.disk" in status.mend
+
+
+@pytest.mark.parametrize(
+    ("message", "mend"),
+    [
+        (
+            'pods "x" is forbidden: exceeded quota: team, requested: pods=1',
+            "kubectl describe quota",
+        ),
+        (
+            'pods "x" is forbidden: violates PodSecurity "restricted:latest": hostNetwork',
+            "submit again",
+        ),
+        (
+            "pods is forbidden: ValidatingAdmissionPolicy 'limits' denied request: no label",
+            "`pods`",
+        ),
+    ],
+)
+def test_a_pod_that_may_not_be_made(message: str, mend: str) -> None:
+    refused = Event(T.format(1), "Warning", "FailedCreate", f"Error creating: {message}", "r-1")
+    status = explain.describe(RUN, Snapshot(job(), None, events=(refused,)))
+    assert status.reason == f"queued: the pod is refused: {message}"
+    assert mend in status.mend
+
+
+@pytest.mark.parametrize(
+    ("message", "mend"),
+    [
+        ("base: not found", "runner images push"),
+        ("base: failed to authorize: 401 Unauthorized", "images.pullSecrets"),
+        ("dial tcp: lookup registry: no such host", "cannot reach the registry"),
+    ],
+)
+def test_what_mends_an_image_that_is_not_pulled(message: str, mend: str) -> None:
+    waiting = state("waiting", reason="ImagePullBackOff", message=message)
+    status = explain.describe(RUN, Snapshot(job(), pod({"record": waiting})))
+    assert mend in status.mend
+
+
+def test_how_long_an_image_took_the_last_time() -> None:
+    pulled = 'Successfully pulled image "base" in 1m2.5s (1m3s including waiting). Image size: 813000000 bytes.'
+    snap = Snapshot(
+        job(),
+        pod(),
+        events=(Event(T.format(3), "Normal", "Pulling", 'Pulling image "base"', "r-1-abc"),),
+        pulls=(Event(T.format(0), "Normal", "Pulled", pulled, "other"),),
+    )
+    status = explain.describe(RUN, snap)
+    assert status.reason == "creating: pulling the image base (813 MB, 1m2.5s the last time)"
+    assert status.since == T.format(3)
+
+
+def test_the_docs_say_what_the_tests_saw() -> None:
+    assert causes_seen.PAGE.read_text() == causes_seen.page(), "`make docs` writes it anew"
+
+
+def test_what_differs_from_time_to_time_is_left_out_of_the_docs() -> None:
+    words = "pods tiny-1-1-abc12 of job tiny-1-1 in team-x: localhost:4711/a at 10.1.2.3:80"
+    assert (
+        causes_seen.plain(words, "tiny-1", "team-x")
+        == "pods POD of job JOB in TEAM: registry.lab.example/a at 10.0.0.7"
+    )

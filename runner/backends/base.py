@@ -53,13 +53,23 @@ class Handle:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a run waits or goes wrong: in words, since when, and what mends it."""
+
+    words: str
+    mend: str = ""
+    since: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """How a run stands.
 
     `state` is one of created, preparing, starting, running, ending, done,
     failed, bound, timeout, cancelled, interrupted; `reason` says in words
-    what it waits for, or why it ended. `sandbox_alive` and `agent_alive` are
-    what the backend sees of its two processes.
+    what it waits for, or why it ended, `since` since when it waits so, `mend` what
+    to do about it. `sandbox_alive` and `agent_alive` are what the backend sees of
+    its two processes.
     """
 
     run_id: str
@@ -70,6 +80,8 @@ class Status:
     agent_alive: bool
     sandbox_alive: bool
     run: RunState
+    since: str | None = None
+    mend: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ def command(cli: Cli, run: Run = None) -> int:
         hours = gpu_hours(status.run)
         cli.emit(
             **as_json(status),
+            since=status.since,
+            mend=status.mend,
             agent_alive=status.agent_alive,
             sandbox_alive=status.sandbox_alive,
             preparing=[vars(phase) for phase in status.phases],
@@ -56,7 +58,10 @@ def command(cli: Cli, run: Run = None) -> int:
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
     run = status.run
-    yield "state", f"{status.state}: {status.reason}".rstrip(": ")
+    since = f" (since {clock(status.since)})" if status.since else ""
+    yield "state", f"{status.state}: {status.reason}".rstrip(": ") + since
+    if status.mend:
+        yield "mend", status.mend
     if status.state not in _BEFORE:  # of which some are yet to come
         alive = {"agent": status.agent_alive, "sandbox": status.sandbox_alive}
         words = (f"{who} {'runs' if on else 'ended'}" for who, on in alive.items())

@@ -53,6 +53,7 @@ class Watch:
         self._wait_until = 0.0
         self._left = False
         self._alive = True
+        self._mends: set[str] = set()
 
     def run(self) -> int:
         """Follow to the end; returns the exit status that it means."""
@@ -107,6 +108,12 @@ class Watch:
             self._cli.engine.sync(self._handle)  # for the last look at the record
         for entry in self._narrator.preparing(status.phases) if alive(status) else ():
             self._show(entry)
+        if status.since and status.mend and status.mend not in self._mends and alive(status):
+            self._mends.add(status.mend)
+            # The words of what is prepared have just been told.
+            known = status.state in ("created", "preparing")
+            words = [f"→ {status.mend}"] if known else [status.reason, f"→ {status.mend}"]
+            self._show(Entry("note", status.since, words[0], tuple(words[1:])))
         state = self._narrator.run.state
         looked = (state, status.state, status.reason, status.phases)
         if looked != self._last:

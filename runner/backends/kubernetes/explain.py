@@ -1,13 +1,16 @@
-"""Why a run waits, or how it ended, in words: a snapshot in, a status out. Pure."""
+"""How a run stands: its record and a snapshot in, a status out. Pure.
+
+`causes` has the words for what holds it up, or ended it.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.backends.base import Status
+from runner.backends.base import Cause, Status
+from runner.backends.kubernetes import causes
 from runner.backends.kubernetes.kueue import QUEUE_LABEL
 from runner.backends.kubernetes.snapshot import (
     CANCELLED,
@@ -23,18 +26,16 @@ from runner.record.run import RunState
 INFRASTRUCTURE = 3
 STEPS = {"record": "filling", "clone": "cloning", "models": "fetching", "install": "installing"}
 """What each init container does, as a phase."""
-_PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError")
-_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_KILLED = {137: "SIGKILL", 143: "SIGTERM"}
 
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended that did not say so itself."""
+    """How a run ended that did not say so itself; `mend` is what to do about it."""
 
     state: str
     reason: str
     exit_status: int | None
+    mend: str = ""
 
 
 def describe(run: RunState, snap: Snapshot) -> Status:
@@ -42,18 +43,20 @@ def describe(run: RunState, snap: Snapshot) -> Status:
     steps = tuple(phases(snap)) or _recorded(run)
     sandbox = snap.pod.container("sandbox") if snap.pod and not snap.pod.over else None
     up = sandbox is not None and sandbox.state == "running"
-    state, reason, code = _stands(run, snap)
+    stands = _stands(run, snap)
     # A sandbox that is about to come counts: whoever waits for it goes on waiting.
     coming = snap.alive and (snap.pod is None or not snap.pod.over) and _started(snap) is None
     return Status(
         run.run_id,
-        state,
-        reason,
-        code,
+        stands.state,
+        stands.reason,
+        stands.exit_status,
         steps,
         snap.alive and _agent_on(run, snap),
         up or coming,
         run,
+        since=stands.since,
+        mend=stands.mend,
     )
 
 
@@ -72,7 +75,8 @@ def end_of(run: RunState, snap: Snapshot) -> End | None:
         return End(said["state"], said.get("reason", ""), said.get("exit_status"))
     if not run.plan.get("agent", True) and main and main.succeeded:
         return End("done", "the sandbox has ended", 0)
-    return End("failed", _cause(snap, main), INFRASTRUCTURE)
+    cause = causes.ended(snap, main)
+    return End("failed", cause.words, INFRASTRUCTURE, cause.mend)
 
 
 def last_head(agent: Container | None) -> str | None:
@@ -88,31 +92,30 @@ def phases(snap: Snapshot) -> Iterator[Phase]:
         return
     if pod is None:
         if snap.alive:
-            yield Phase("queued", job.created, None, _queued(snap))
+            yield Phase("queued", job.created, None, causes.queued(snap).words)
         return
     if job.queue:
         yield Phase("queued", job.created, pod.created)
     if pod.scheduled is None and not pod.over:
-        yield Phase("scheduling", pod.created, None, pod.unscheduled)
+        yield Phase("scheduling", pod.created, None, causes.unscheduled(snap).words)
         return
     yield Phase("scheduling", pod.created, pod.scheduled or pod.created)
-    inits = [item for item in pod.containers if item.kind == "init"]
     first = next((item.started for item in pod.containers if item.started), None)
-    stuck = next((item for item in pod.containers if _stuck(item)), None)
+    held = _held(pod)
     yield Phase(
         "creating",
         pod.scheduled or pod.created,
         first,
-        "" if first else _creating(snap),
-        _stuck(stuck) if stuck and first is None else "",
+        "" if first else causes.creating(snap).words,
+        held.words if held and first is None else "",
     )
-    for item in inits:
-        if item.started and item.name in STEPS:
+    for item in pod.containers:
+        if item.kind == "init" and item.started and item.name in STEPS:
             # A step that failed leaves its words, and the agent to end the run with them.
-            failure = _ended(item) if item.finished and not item.succeeded else item.message
+            failure = causes.how(item) if item.finished and not item.succeeded else item.message
             yield Phase(STEPS[item.name], item.started, item.finished, "", failure)
-    if first and stuck:
-        yield Phase("creating", first, None, stuck.name, _stuck(stuck))
+    if first and held:
+        yield Phase("creating", first, None, "", held.words)
 
 
 def cancelled(words: str) -> dict[str, Any]:
@@ -143,22 +146,63 @@ def annotated(job: Job) -> RunState:
 # -- how it stands -------------------------------------------------------------------------
 
 
-def _stands(run: RunState, snap: Snapshot) -> tuple[str, str, int | None]:
+@dataclass(frozen=True)
+class _Standing:
+    state: str
+    reason: str = ""
+    exit_status: int | None = None
+    since: str | None = None
+    mend: str = ""
+
+
+def _stands(run: RunState, snap: Snapshot) -> _Standing:
     end = end_of(run, snap)
     if end is not None:
         # The record is the truth; the cluster speaks where the record does not.
         if run.is_over and (snap.job is None or run.attempts >= 1) and not newer(run, snap):
-            return run.state, run.reason, run.exit_status
-        return end.state, end.reason, end.exit_status
-    waiting = next((phase for phase in reversed(list(phases(snap))) if not phase.ended), None)
-    if waiting is not None:
-        words = waiting.failure or f"{waiting.name}: {waiting.detail}".rstrip(": ")
-        return ("created" if waiting.name == "queued" else "preparing"), words, None
+            return _recorded_end(run, snap)
+        return _Standing(end.state, end.reason, end.exit_status, mend=end.mend)
+    phase, cause = _waiting(snap)
+    if phase is not None:
+        words = phase.failure or f"{phase.name}: {phase.detail}".rstrip(": ")
+        if snap.taken:
+            words = f"{words} (the pod before was taken away: {snap.taken})"
+        state = "created" if phase.name == "queued" else "preparing"
+        return _Standing(state, words, since=cause.since or phase.started, mend=cause.mend)
+    fails = run.plan.get("experiment", {}).get("sandbox", {}).get("on_disruption") == "fail"
+    trouble = causes.troubled(snap, goes_on=not fails)
+    if trouble is None:
+        trouble = Cause(run.reason)
     if not run.plan.get("agent", True):
-        return ("running" if _started(snap) else "preparing"), "", None
-    if run.state in ("starting", "running", "ending") and not run.is_over:
-        return run.state, run.reason, None
-    return "starting", "", None
+        state = "running" if _started(snap) else "preparing"
+    elif run.state in ("starting", "running", "ending") and not run.is_over:
+        state = run.state
+    else:
+        state = "starting"
+    return _Standing(state, trouble.words, since=trouble.since, mend=trouble.mend)
+
+
+def _recorded_end(run: RunState, snap: Snapshot) -> _Standing:
+    """How the record ended; who told its pod to leave, only the cluster knows."""
+    taken = causes.taken_away(snap.pod) if snap.pod and run.state == "interrupted" else None
+    if taken is None:
+        return _Standing(run.state, run.reason, run.exit_status)
+    return _Standing(run.state, f"{run.reason}: {taken.words}", run.exit_status, mend=taken.mend)
+
+
+def _waiting(snap: Snapshot) -> tuple[Phase | None, Cause]:
+    """The phase before the kernel's that goes on, and what holds it up."""
+    phase = next((phase for phase in reversed(list(phases(snap))) if not phase.ended), None)
+    if phase is None or snap.pod is None:
+        return phase, causes.queued(snap)
+    if phase.name == "scheduling":
+        return phase, causes.unscheduled(snap)
+    return phase, _held(snap.pod) or causes.creating(snap)
+
+
+def _held(pod: Pod) -> Cause | None:
+    """What keeps one of its containers from being made."""
+    return next((cause for item in pod.containers if (cause := causes.stuck(item))), None)
 
 
 def newer(run: RunState, snap: Snapshot) -> bool:
@@ -188,81 +232,6 @@ def _main(pod: Pod | None) -> Container | None:
 
 
 # -- words ---------------------------------------------------------------------------------
-
-
-def _queued(snap: Snapshot) -> str:
-    if snap.job and snap.job.suspended and snap.job.queue:
-        return snap.queued or f"in the queue {snap.job.queue}"
-    refused = [event for event in snap.events if event.reason == "FailedCreate"]
-    return refused[-1].message if refused else "the Job's pod is being made"
-
-
-def _creating(snap: Snapshot) -> str:
-    """What the kubelet is at: pulling an image, mounting a volume."""
-    pod = snap.pod
-    news = [event for event in snap.events if pod and event.about == pod.name]
-    for event in sorted(news, key=lambda event: event.time, reverse=True):
-        if event.reason in (
-            "Pulling",
-            "FailedMount",
-            "FailedAttachVolume",
-            "FailedCreatePodSandBox",
-        ):
-            return event.message
-        if event.reason in ("Pulled", "Created", "Started"):
-            break
-    return f"on node {pod.node}" if pod and pod.node else ""
-
-
-def _stuck(item: Container) -> str:
-    """Why a container cannot be made as it is; empty where it can."""
-    if item.state != "waiting" or item.reason not in (*_PULLING, *_CONFIG, "CrashLoopBackOff"):
-        return ""
-    if item.reason in _PULLING:
-        # The engine says the image's name again in each of its causes.
-        cause = item.message.rpartition(f"{item.image}: ")[2]
-        return f"image {item.image} cannot be pulled ({item.reason}): {_short(cause)}"
-    if item.reason == "CrashLoopBackOff":
-        return f"container {item.name} ends again and again: {item.last}"
-    return f"container {item.name} cannot be made ({item.reason}): {_short(item.message)}"
-
-
-def _cause(snap: Snapshot, main: Container | None) -> str:
-    """Why an attempt ended without the agent's own words."""
-    pod, job = snap.pod, snap.job
-    if pod is not None:
-        if pod.reason == "Evicted":
-            return f"the pod was evicted: {pod.message}"
-        if pod.reason == "DeadlineExceeded":
-            return f"the pod was ended by its deadline: {pod.message}"
-        if pod.disrupted:
-            return f"the pod was disrupted: {pod.disrupted}"
-        for item in pod.containers:
-            if item.kind == "init" and item.state == "terminated" and not item.succeeded:
-                return f"container {item.name} failed: {_ended(item)}"
-        if stuck := next((words for item in pod.containers if (words := _stuck(item))), ""):
-            return stuck
-        if main and main.state == "terminated":
-            return f"container {main.name} ended without a word: {_ended(main)}"
-        if pod.message:
-            return f"{pod.reason}: {pod.message}".lstrip(": ")
-    if job is not None and job.message:
-        return f"{job.reason}: {job.message}".lstrip(": ")
-    return "its pod is gone"
-
-
-def _ended(item: Container) -> str:
-    """How a container ended."""
-    if item.reason == "OOMKilled":
-        return "out of memory (OOMKilled): it used more than its limit"
-    said = _short(item.message)
-    code = _KILLED.get(item.exit_code or 0, f"exit status {item.exit_code}")
-    return f"{code}{f': {said}' if said else ''}"
-
-
-def _short(text: str, most: int = 600) -> str:
-    text = re.sub(r"\s+", " ", text).strip()
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _never_released(run: RunState) -> str:

@@ -124,9 +124,11 @@ def node_problems(
         wanted = ", ".join(f"{k}={v}" for k, v in (spec.get("nodeSelector") or {}).items())
         yield f"no node has the labels {wanted} of the chart's pods.nodeSelector", ""
         return
-    open_to = [node for node in labelled if not _kept_out(spec, node)]
+    stood = spec.get("tolerations") or ()
+    kept_out = [(node, untolerated(stood, node["spec"].get("taints") or ())) for node in labelled]
+    open_to = [node for node, taints in kept_out if not taints]
     if not open_to:
-        taints = sorted({taint for node in labelled for taint in _kept_out(spec, node)})
+        taints = sorted({taint for _, found in kept_out for taint in found})
         yield f"every node for it has a taint that the run does not stand: {', '.join(taints)}", ""
         return
     requests = total(spec, "requests")
@@ -143,6 +145,17 @@ def node_problems(
     if not short and not any(_fits(requests, _offered(node)) for node in open_to):
         wanted = ", ".join(f"{name} {show(value)}" for name, value in requests.items())
         yield f"no single node has all that the run needs: {wanted}", "sandbox.memory"
+
+
+def untolerated(stood: Iterable[Spec], taints: Iterable[Spec]) -> list[str]:
+    """The taints of a node that a pod does not stand, but for those that pass by themselves."""
+    found = []
+    for taint in taints:
+        lasting = not taint["key"].startswith(_PASSING) and taint["effect"] != "PreferNoSchedule"
+        if lasting and not any(_stands(one, taint) for one in stood):
+            value = f"={taint['value']}" if taint.get("value") else ""
+            found.append(f"{taint['key']}{value}:{taint['effect']}")
+    return found
 
 
 def show(value: Decimal) -> str:
@@ -230,17 +243,6 @@ def _selected(spec: Spec, node: Spec) -> bool:
         all(labels.get(rule["key"]) in rule["values"] for rule in term["matchExpressions"])
         for term in terms
     )
-
-
-def _kept_out(spec: Spec, node: Spec) -> list[str]:
-    """The taints of a node that the pod does not stand."""
-    found = []
-    for taint in node["spec"].get("taints") or ():
-        lasting = not taint["key"].startswith(_PASSING) and taint["effect"] != "PreferNoSchedule"
-        if lasting and not any(_stands(one, taint) for one in spec.get("tolerations") or ()):
-            value = f"={taint['value']}" if taint.get("value") else ""
-            found.append(f"{taint['key']}{value}:{taint['effect']}")
-    return found
 
 
 def _stands(one: Spec, taint: Spec) -> bool:

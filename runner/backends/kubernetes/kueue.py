@@ -5,35 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.backends.base import Cause
+
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 JOB_LABEL = "kueue.x-k8s.io/job-uid"
 """Of a Workload: the Job that it stands for."""
 
 _NEVER = ("maximum capacity", "no flavor", "no matching flavor")
 """In Kueue's message for what can never be admitted; its reasons differ between versions."""
+_STOPPED = ("inactive", "stopped", "doesn't exist")
+_OPEN = (
+    "it starts by itself when the queue is open: `kubectl describe localqueue` says what is wrong "
+    "with it, and an admin sets stopPolicy of the ClusterQueue to None"
+)
 
 
-def words(queue: str, workload: Mapping[str, Any] | None, position: int | None) -> str:
+def cause(queue: str, workload: Mapping[str, Any] | None, position: int | None) -> Cause:
     """Why the Job of this Workload is not let go; `position` counts from 0."""
     place = f"in the queue {queue}"
     if position is not None:
         place = f"{place}, {position} before it" if position else f"{place}, the next one"
     if workload is None:
-        return place
+        return Cause(place)
     conditions = {item["type"]: item for item in workload["status"].get("conditions") or ()}
     reserved, evicted = conditions.get("QuotaReserved", {}), conditions.get("Evicted", {})
+    since = reserved.get("lastTransitionTime")
     if reserved.get("status") == "True":
-        return f"{place}: it has its quota, and waits for an admission check"
+        words = f"{place}: it has its quota, and waits for an admission check"
+        look = "`kubectl describe workload` shows which one; an admin knows what it waits for"
+        return Cause(words, look, since)
     said = reserved.get("message") or ""
     if evicted.get("status") == "True":
         said = "; ".join(filter(None, [f"taken off its node: {evicted.get('message')}", said]))
+        since = evicted.get("lastTransitionTime")
     if any(never in said for never in _NEVER):
-        return (
-            f"{place}, and can never start as it is: {said}; ask for less (`runner cancel` ends "
-            "it), or have an admin raise the quota"
-        )
-    return f"{place}: {said}" if said else place
+        words = f"{place}, and can never start as it is: {said}"
+        return Cause(words, "cancel it and ask for less, or have an admin raise the quota", since)
+    if any(held in said for held in _STOPPED):
+        return Cause(f"{place}: {said}", _OPEN, since)
+    waits = "it starts by itself when a run before it ends" if said else ""
+    return Cause(f"{place}: {said}" if said else place, waits, since)
 
 
 def position_of(name: str, pending: Sequence[Mapping[str, Any]]) -> int | None:

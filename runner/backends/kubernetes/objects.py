@@ -7,12 +7,25 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runner.backends.base import Cause
 from runner.backends.kubernetes import kueue
 from runner.backends.kubernetes.resources import PENDING
-from runner.backends.kubernetes.snapshot import Job, Snapshot, event_of, job_of, last, pod_of
+from runner.backends.kubernetes.snapshot import (
+    Claim,
+    Event,
+    Job,
+    Node,
+    Pod,
+    Snapshot,
+    event_of,
+    job_of,
+    last,
+    node_of,
+    pod_of,
+)
 from runner.errors import InfrastructureError, RunnerError
 
 if TYPE_CHECKING:
@@ -48,21 +61,58 @@ def end_pods(client: Client, run_id: str, grace_s: int) -> None:
 
 
 def snapshot(client: Client, run_id: str) -> Snapshot:
-    """How the last Job of a run stands; with what it waits for while its pod does not run yet.
+    """How the last Job of a run stands; with what may hold it up, while all is not well.
 
     That may be kept from the user, or fail: the run stands as it does all the same.
     """
     found = snapshots(client, _of(run_id)).get(run_id, Snapshot())
-    running = found.pod is not None and found.pod.phase == "Running"
-    if found.job is None or found.job.finished or running:
+    job, pod = found.job, found.pod
+    if job is None or job.finished or (pod and (pod.over or _well(pod))):
         return found
-    queued, events = "", []
+    about = pod.name if pod else job.name
+    unplaced = pod is not None and pod.scheduled is None
+    placed = pod is not None and pod.scheduled is not None
+    queue, events, nodes, claims = together(
+        lambda: _queued(client, job) if job.suspended and job.queue else None,
+        lambda: _events(client, f"involvedObject.name={about}"),
+        lambda: _nodes(client) if unplaced or (placed and pod and pod.phase == "Running") else None,
+        lambda: _claims(client, pod) if pod and "PersistentVolumeClaim" in pod.unscheduled else (),
+    )
+    pulling = bool(events) and max(events, key=lambda event: event.time).reason == "Pulling"
+    pulls = _events(client, "reason=Pulled") if pulling else ()
+    return replace(found, events=events, queue=queue, nodes=nodes, claims=claims, pulls=pulls)
+
+
+def _well(pod: Pod) -> bool:
+    """Whether nothing has to be told of a pod that runs."""
+    restarted = any(item.restarts for item in pod.containers)
+    return pod.phase == "Running" and pod.ready and not pod.deleting and not restarted
+
+
+def _events(client: Client, fields: str) -> tuple[Event, ...]:
     with contextlib.suppress(RunnerError):
-        if found.job.suspended and found.job.queue:
-            queued = _queued(client, found.job)
-        about = found.pod.name if found.pod else found.job.name
-        events = client.list("events", fields=f"involvedObject.name={about}")
-    return Snapshot(found.job, found.pod, tuple(event_of(item) for item in events), queued)
+        return tuple(event_of(item) for item in client.list("events", fields=fields))
+    return ()
+
+
+def _nodes(client: Client) -> tuple[Node, ...] | None:
+    with contextlib.suppress(RunnerError):
+        return tuple(nodes(client))
+    return None
+
+
+def _claims(client: Client, pod: Pod) -> tuple[Claim, ...]:
+    """The pod's claims, with what their last warning says where they have no volume."""
+    found = []
+    with contextlib.suppress(RunnerError):
+        for name in pod.claims:
+            data = client.read("persistentvolumeclaims", name)
+            phase = data["status"].get("phase", "Pending")
+            told = _events(client, f"involvedObject.name={name}") if phase != "Bound" else ()
+            message = max(told, key=lambda event: event.time).message if told else ""
+            storage = data["spec"].get("storageClassName") or ""
+            found.append(Claim(name, phase, storage, message))
+    return tuple(found)
 
 
 def snapshots(client: Client, selector: str = "") -> dict[str, Snapshot]:
@@ -77,17 +127,20 @@ def snapshots(client: Client, selector: str = "") -> dict[str, Snapshot]:
     )
 
 
-def _queued(client: Client, job: Job) -> str:
-    """Why Kueue has not let a Job go."""
-    workloads = client.list("workloads", labels=f"{kueue.JOB_LABEL}={job.uid}")
-    if not workloads:
-        return kueue.words(job.queue, None, None)
-    position = None
-    with contextlib.suppress(RunnerError):  # Kueue's visibility API is an extra of its own
-        path = PENDING.format(client.namespace, job.queue)
-        pending = client.request("GET", path, what=f"look at the queue {job.queue}")
-        position = kueue.position_of(workloads[0]["metadata"]["name"], pending.get("items") or ())
-    return kueue.words(job.queue, workloads[0], position)
+def _queued(client: Client, job: Job) -> Cause | None:
+    """Why Kueue has not let a Job go; None where that may not be read."""
+    with contextlib.suppress(RunnerError):
+        workloads = client.list("workloads", labels=f"{kueue.JOB_LABEL}={job.uid}")
+        if not workloads:
+            return kueue.cause(job.queue, None, None)
+        position = None
+        with contextlib.suppress(RunnerError):  # Kueue's visibility API is an extra of its own
+            path = PENDING.format(client.namespace, job.queue)
+            waiting = client.request("GET", path, what=f"look at the queue {job.queue}")
+            name = workloads[0]["metadata"]["name"]
+            position = kueue.position_of(name, waiting.get("items") or ())
+        return kueue.cause(job.queue, workloads[0], position)
+    return None
 
 
 def token(client: Client, job: str) -> str:
@@ -104,25 +157,9 @@ def version(client: Client) -> tuple[int, int]:
     return int(data["major"]), int(re.sub(r"\D.*", "", data["minor"]))
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node, as far as runs ask for it."""
-
-    name: str
-    labels: Mapping[str, str]
-    allocatable: Mapping[str, str]
-
-
 def nodes(client: Client) -> list[Node]:
     """The nodes; refused where the chart's ClusterRole is not installed."""
-    return [
-        Node(
-            item["metadata"]["name"],
-            item["metadata"].get("labels") or {},
-            (item.get("status") or {}).get("allocatable") or {},
-        )
-        for item in client.list("nodes")
-    ]
+    return [node_of(item) for item in client.list("nodes")]
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
+from runner.backends.base import Cause
+from runner.backends.kubernetes import fits
 from runner.backends.kubernetes.kueue import QUEUE_LABEL
 
 SIDECAR = "Always"
@@ -20,7 +23,7 @@ class Container:
 
     `state` is waiting, running or terminated; `reason` and `message` are the
     kubelet's words for it. Times are ISO 8601 in UTC, to the second. `last`
-    says how the container ended before its last restart.
+    says how the container ended before its last restart. `memory` is its limit.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Container:
     exit_code: int | None = None
     restarts: int = 0
     last: str = ""
+    memory: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -45,7 +49,10 @@ class Container:
 class Pod:
     """The last pod of a Job. `unscheduled` is why it has no node, in the scheduler's words.
 
-    `grace_s` is how long it has to leave when it is told to.
+    `grace_s` is how long it has to leave when it is told to. `selects` are the node labels it
+    asks for, each with the values that will do; `requests` what it asks of a node, `claims`
+    the claims that it mounts. `ready` says whether all its containers run, on a node
+    that answers.
     """
 
     name: str
@@ -60,6 +67,11 @@ class Pod:
     disrupted: str = ""
     deleting: str | None = None
     grace_s: float = 30.0
+    ready: bool = False
+    selects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    requests: Mapping[str, Decimal] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, str], ...] = ()
+    claims: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
 
     def container(self, name: str) -> Container | None:
@@ -106,13 +118,51 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A node, as far as runs ask for it; `unready` is why it is not ready, and `since` when."""
+
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, str]
+    unschedulable: bool = False
+    taints: tuple[Mapping[str, str], ...] = ()
+    unready: str = ""
+    since: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that the pod mounts; `message` is why it has no volume, as an event says."""
+
+    name: str
+    phase: str
+    storage_class: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """How the last Job of a run stands; `queued` is why its queue has not let it go."""
+    """How the last Job of a run stands.
+
+    `taken` is why the pod before this one was taken away, `queue` why its queue has not let
+    it go. `nodes` is None where they may not be read. `pulls` are the events of images that
+    were pulled in this namespace.
+    """
 
     job: Job | None = None
     pod: Pod | None = None
+    taken: str = ""
     events: tuple[Event, ...] = ()
-    queued: str = ""
+    queue: Cause | None = None
+    nodes: tuple[Node, ...] | None = None
+    claims: tuple[Claim, ...] = ()
+    pulls: tuple[Event, ...] = ()
+
+    @property
+    def node(self) -> Node | None:
+        """The node that the pod is on, if it is known."""
+        on = self.pod.node if self.pod else ""
+        return next((node for node in self.nodes or () if node.name == on), None)
 
     @property
     def alive(self) -> bool:
@@ -170,6 +220,15 @@ def pod_of(data: Mapping[str, Any]) -> Pod:
         disrupted=(disrupted.get("message") or "") if disrupted.get("status") == "True" else "",
         deleting=meta.get("deletionTimestamp"),
         grace_s=float(spec.get("terminationGracePeriodSeconds", 30)),
+        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        selects=_selects(spec),
+        requests=fits.total(spec, "requests"),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        claims=tuple(
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec.get("volumes") or ()
+            if "persistentVolumeClaim" in volume
+        ),
         containers=tuple(_containers(spec, status)),
     )
 
@@ -186,17 +245,38 @@ def event_of(data: Mapping[str, Any]) -> Event:
     )
 
 
+def node_of(data: Mapping[str, Any]) -> Node:
+    """A node as the API gives it."""
+    meta, status = data["metadata"], data.get("status") or {}
+    conditions = {item["type"]: item for item in status.get("conditions") or []}
+    ready = conditions.get("Ready") or {}
+    unready = "" if ready.get("status") == "True" else ready.get("message") or "it never was ready"
+    return Node(
+        name=meta["name"],
+        labels=meta.get("labels") or {},
+        allocatable=status.get("allocatable") or {},
+        unschedulable=bool(data["spec"].get("unschedulable")),
+        taints=tuple(data["spec"].get("taints") or ()),
+        unready=unready,
+        since=ready.get("lastTransitionTime"),
+    )
+
+
 def last(jobs: Iterable[Job], pods: Iterable[tuple[str, Pod]]) -> dict[str, Snapshot]:
     """The last Job of each run with its last pod; `pods` come with the names of their Jobs."""
     latest: dict[str, Job] = {}
     for job in jobs:
         if job.run_id and (job.run_id not in latest or latest[job.run_id].number < job.number):
             latest[job.run_id] = job
-    of_job: dict[str, Pod] = {}
+    of_job: dict[str, list[Pod]] = {}
     for name, pod in pods:
-        if name not in of_job or of_job[name].created <= pod.created:
-            of_job[name] = pod
-    return {run_id: Snapshot(job, of_job.get(job.name)) for run_id, job in latest.items()}
+        of_job.setdefault(name, []).append(pod)
+    found = {}
+    for run_id, job in latest.items():
+        known = sorted(of_job.get(job.name, ()), key=lambda pod: pod.created)
+        taken = [pod.disrupted for pod in known[:-1] if pod.disrupted]
+        found[run_id] = Snapshot(job, known[-1] if known else None, taken[-1] if taken else "")
+    return found
 
 
 def termination(container: Container | None) -> dict[str, Any]:
@@ -208,6 +288,19 @@ def termination(container: Container | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) and "state" in said else {}
+
+
+def _selects(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    found: dict[str, tuple[str, ...]] = {
+        key: (value,) for key, value in (spec.get("nodeSelector") or {}).items()
+    }
+    for term in required.get("nodeSelectorTerms") or ():
+        for rule in term.get("matchExpressions") or ():
+            values = (*found.get(rule["key"], ()), *rule.get("values", ()))
+            found[rule["key"]] = tuple(dict.fromkeys(values))
+    return found
 
 
 def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Iterable[Container]:
@@ -242,4 +335,5 @@ def _container(
         exit_code=now.get("exitCode"),
         restarts=status.get("restartCount", 0),
         last=f"{before.get('reason', '')} (exit status {before.get('exitCode')})" if before else "",
+        memory=((spec.get("resources") or {}).get("limits") or {}).get("memory", ""),
     )
