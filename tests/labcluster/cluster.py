@@ -52,6 +52,31 @@ def up(count: int) -> None:
     say(f"labcluster: Kubernetes is up: {', '.join(node.name for node in members)}")
 
 
+def join() -> None:
+    """Add the node lab2 to the cluster that is up: for tests that take a node away."""
+    node = Node(2)
+    if node.socket.exists():
+        sys.exit(f"labcluster: {node.name} is there; `leave` takes it away")
+    node.start_containerd()
+    wait(f"{node.name}'s containerd", node.socket.exists)
+    images.load_pause([node])
+    node.start_kubelet(address())
+    wait(f"node {node.name}", node.ready)
+    gpu(8, A100, node.name)
+
+
+def leave() -> None:
+    """Take lab2 away again, with all that runs on it."""
+    node = Node(2)
+    stop(node.kubelet(), SUDDEN_S)
+    node.remove_tasks()
+    stop(node.containerd())
+    quiet(BIN / "kubectl", "--kubeconfig", KUBECONFIG, "delete", "node", node.name)
+    _unmount(node.run, node.state)
+    for made in (node.run, node.state):
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def gpu(count: int, product: str, node: str) -> None:
     """Advertise GPUs on a node, with GPU feature discovery's labels.
 
@@ -90,10 +115,7 @@ def down() -> None:
     stop(ours("containerd"))  # and its shims
     stop(ours("etcd") + ours("docker-registry"))
     control_plane.give_addresses_back()
-    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-        where = line.split()[1]
-        if where.startswith((f"{STATE}/", f"{RUN}/")):
-            quiet("umount", "--lazy", where)
+    _unmount(STATE, RUN)
     for made in (RUN, Node(1).state, Node(2).state, ETCD, PKI, LOGS, VOLUMES, REGISTRY):
         shutil.rmtree(made, ignore_errors=True)
 
@@ -101,6 +123,14 @@ def down() -> None:
 def environment() -> str:
     """What a person types to work with it."""
     return f'export KUBECONFIG={KUBECONFIG} PATH="{BIN}:$PATH"'
+
+
+def _unmount(*places: Path) -> None:
+    """All that is mounted in these directories."""
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        where = line.split()[1]
+        if where.startswith(tuple(f"{place}/" for place in places)):
+            quiet("umount", "--lazy", where)
 
 
 def _node(name: str) -> Node:

@@ -32,6 +32,8 @@ def main() -> None:
     command("install", install.install, "install Debian packages, build Kubernetes, Helm and Kueue")
     up = command("up", cluster.up, "start Kubernetes, with 8 GPUs advertised on each node")
     up.add_argument("--nodes", dest="count", type=int, default=1, choices=(1, 2))
+    command("join", cluster.join, "add the node lab2 to the cluster that is up")
+    command("leave", cluster.leave, "take lab2 away again")
     command("kueue", kueue.up, "install Kueue in it")
     command("engine", engine.up, f"install and start dockerd, and load {images.BASE_IMAGE}")
     load = command("load", node.load, "import a `docker save` archive on every node")

@@ -42,6 +42,9 @@ class Node:
     def kubelet(self) -> list[int]:
         return ours("kubelet", self.name)
 
+    def containerd(self) -> list[int]:
+        return ours("containerd", str(self.state / "containerd.toml"))
+
     def load(self, archive: Path) -> None:
         """Import a `docker save` archive, for imagePullPolicy Never or IfNotPresent."""
         sh(*self._ctr, "images", "import", archive, stdout=subprocess.DEVNULL)
