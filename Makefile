@@ -106,11 +106,14 @@ bench: $(READY)  ## with a Docker engine and a cluster, if they are there
 bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of cluster-up
 	$(ON_CLUSTER) $(BIN)/python bench/cluster.py
 	$(ON_CLUSTER) $(BIN)/python bench/tunnel.py
+	$(ON_CLUSTER) $(BIN)/python bench/queue.py
+	$(ON_CLUSTER) $(BIN)/python bench/causes.py $(if $(BASE),,--quick)
 
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python -m runner.docs_tables
 	$(BIN)/python -m runner.cli.manual
 	$(BIN)/python -m runner.backends.kubernetes.samples
+	PYTHONPATH=tests $(BIN)/python tests/causes_seen.py
 
 constraints: $(READY)  ## pin anew what CI tests
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --upgrade --quiet \

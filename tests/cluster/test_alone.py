@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from causes_seen import Causes
 from cluster_access import TOP
 from faulty_runs import HELD, Cluster, made, write
 from kubernetes.client import ApiClient, CoreV1Api
@@ -60,6 +61,7 @@ def test_runs_and_their_followers_outlive_the_api_server(
             told = line("status", name)  # while it is away: words, no traceback
             assert told.status == 3, told
             assert "no cluster answers" in told.err
+            Causes(cluster.client, line).told("the API server is gone", told.status, told.err)
         assert session.run("x").text == "7"
         assert line("exec", name, "--", "touch", "go").status == 0
         told = submit.end()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cluster_access
 import pytest
+from causes_seen import Causes
 from command_line import CommandLine
 from faulty_runs import GPU, HELD, QUICK, Cluster, made, write
 from tiny_runs import until
@@ -28,20 +31,25 @@ def chart(namespace: str, images: Path, tmp_path_factory: pytest.TempPathFactory
     return cluster_access.install_chart(namespace, images, tmp_path_factory.mktemp("chart"), values)
 
 
+@pytest.fixture
+def causes(cluster: Cluster) -> Causes:
+    return Causes(cluster.client, cluster.line)
+
+
 def reason(line: CommandLine, name: str) -> str:
     return str(line("status", name, "--json").data["reason"])
 
 
-def test_one_waits_for_the_other_and_says_so(cluster: Cluster, elsewhere: CommandLine) -> None:
+def test_one_waits_for_the_other_and_says_so(
+    cluster: Cluster, elsewhere: CommandLine, causes: Causes
+) -> None:
     line = cluster.line
     with cluster.submitted(write(line, HELD, GPU)) as (first, one):
         first.said("cell 1")
         with cluster.submitted(write(line, QUICK, GPU)) as (second, two):
             second.said("in the queue runs, the next one")
-            until(
-                lambda: "insufficient unused quota" in reason(elsewhere, two),
-                "Kueue's own words",
-                60,
+            causes.seen(
+                two, "queued in Kueue", shows="insufficient unused quota", says="unused quota"
             )
             refused = elsewhere("resume", two)
             assert refused.status == 2
@@ -75,10 +83,107 @@ def test_cancel_in_the_queue_is_for_good(cluster: Cluster, elsewhere: CommandLin
     assert made(line.folder / "runs" / two) == {"a.txt"}
 
 
-def test_what_can_never_start_is_told(cluster: Cluster) -> None:
+def test_what_can_never_start_is_told(cluster: Cluster, causes: Causes) -> None:
     line = cluster.line
     toml = GPU.replace("[sandbox]", "[sandbox]\ngpu_count = 4")
     name = line("submit", write(line, QUICK, toml), "--detach", "--json").data["run_id"]
-    until(lambda: "can never start as it is" in reason(line, name), "it is told", 60)
+    causes.seen(
+        name, "more than the queue may ever have", shows="maximum capacity", says="never start"
+    )
     assert line("cancel", name).status == 0
     cluster.gone(name)
+
+
+def test_a_queue_that_is_stopped(cluster: Cluster, causes: Causes, namespace: str) -> None:
+    def stop(policy: str) -> None:
+        cluster.client.patch("clusterqueues", namespace, {"spec": {"stopPolicy": policy}})
+
+    line = cluster.line
+    stop("Hold")
+    try:
+        with cluster.submitted(write(line, QUICK, GPU)) as (run, name):
+            causes.seen(name, "the queue is stopped", shows="stopped", says="stopped")
+            stop("None")
+            assert run.end().status == 0
+    finally:
+        stop("None")
+    assert line("delete", name, "--yes").status == 0
+
+
+@contextmanager
+def priorities(cluster: Cluster, **values: int) -> Iterator[None]:
+    """Kueue's classes of priority; they are of the whole cluster."""
+    kind = "workloadpriorityclasses"
+    for name, value in values.items():
+        body = {
+            "apiVersion": "kueue.x-k8s.io/v1beta1",
+            "kind": "WorkloadPriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+        }
+        cluster.client.create(kind, body)
+    try:
+        yield
+    finally:
+        for name in values:
+            cluster.client.delete(kind, name)
+
+
+def test_a_higher_priority_goes_first(cluster: Cluster, namespace: str) -> None:
+    """Both wait for the GPU; the one that came later has the higher class."""
+    line = cluster.line
+    low, high = f"{namespace}-low", f"{namespace}-high"
+    with (
+        priorities(cluster, **{low: 10, high: 1000}),
+        cluster.submitted(write(line, HELD, GPU)) as (first, one),
+    ):
+        first.said("cell 1")
+        named = [
+            line("submit", write(line, QUICK, f'{GPU}priority = "{name}"\n'), "--detach", "--json")
+            for name in (low, high)
+        ]
+        two, three = (told.data["run_id"] for told in named)
+        until(lambda: "1 before it" in reason(line, two), "the later one is before it", 60)
+        assert "the next one" in reason(line, three)
+        assert line("exec", one, "--", "touch", "go").status == 0
+        for name in (three, two):
+            assert line("wait", name).status == 0
+        jobs = {
+            job["metadata"]["labels"]["runner/run"]: job["status"]["startTime"]
+            for job in cluster.client.list("jobs")
+        }
+        assert jobs[three] < jobs[two]
+        assert first.end().status == 0
+    for name in (one, two, three):
+        assert line("delete", name, "--yes").status == 0
+
+
+def test_one_that_kueue_preempts_waits_and_goes_on(
+    cluster: Cluster, causes: Causes, namespace: str
+) -> None:
+    allowed = {"spec": {"preemption": {"withinClusterQueue": "LowerPriority"}}}
+    cluster.client.patch("clusterqueues", namespace, allowed)
+    line = cluster.line
+    low, high = f"{namespace}-low", f"{namespace}-high"
+    with (
+        priorities(cluster, **{low: 10, high: 1000}),
+        cluster.submitted(write(line, HELD, f'{GPU}priority = "{low}"\n')) as (first, one),
+    ):
+        first.said("cell 1")
+        later = write(line, HELD, f'{GPU}priority = "{high}"\n')
+        with cluster.submitted(later) as (second, two):
+            second.said("cell 1")
+            causes.seen(
+                one,
+                "preempted by Kueue",
+                shows="Preempted to accommodate",
+                says="taken off its node",
+            )
+            assert line("exec", two, "--", "touch", "go").status == 0
+            assert second.end().status == 0
+        first.said("this one goes on")
+        told = first.end()
+    assert told.status == 0, told
+    assert made(line.folder / "runs" / one) == {"kept.txt"}
+    for name in (one, two):
+        assert line("delete", name, "--yes").status == 0
