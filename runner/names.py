@@ -17,6 +17,8 @@ NAME_LENGTH = 40
 RUN_ID_LENGTH = 50
 """Longest run id; leaves 13 of a label's 63 characters for `-<n>` and a suffix."""
 
+_NUMBER = len("-1000")
+
 NAME_RULE = f"1 to {NAME_LENGTH} lower case letters, digits and `-`, a letter or digit at both ends"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -40,7 +42,9 @@ def slug(text: str) -> str:
     return dashed.strip("-")[:NAME_LENGTH].strip("-") or "experiment"
 
 
-def new_run_id(name: str, when: datetime, source: random.Random | None = None) -> str:
+def new_run_id(
+    name: str, when: datetime, source: random.Random | None = None, length: int = RUN_ID_LENGTH
+) -> str:
     """An id such as `checkpoint-diffing-261123-0907-x7k2`.
 
     The ids of one name sort by time (UTC, to the minute). `when` has to be aware of its
@@ -48,4 +52,14 @@ def new_run_id(name: str, when: datetime, source: random.Random | None = None) -
     """
     letters = "".join((source or random.SystemRandom()).choices(_LETTERS, k=4))
     tail = f"-{when.astimezone(UTC):%y%m%d-%H%M}-{letters}"
-    return slug(name)[: RUN_ID_LENGTH - len(tail)].rstrip("-") + tail
+    return slug(name)[: length - len(tail)].rstrip("-") + tail
+
+
+def new_sweep_id(name: str, when: datetime) -> str:
+    """An id of the same form, which leaves room for the numbers of the sweep's runs."""
+    return new_run_id(name, when, length=RUN_ID_LENGTH - _NUMBER)
+
+
+def numbered(sweep_id: str, number: int, of: int) -> str:
+    """The id of a sweep's run, such as `checkpoint-diffing-261123-0907-x7k2-07`."""
+    return f"{sweep_id}-{number:0{len(str(of))}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from runner import __version__
 from runner.config import Experiment
 from runner.config.parts import Table
+from runner.config.sweep import noted
 from runner.prices import Price
 
 if TYPE_CHECKING:
@@ -56,6 +58,19 @@ class PlannedImages(Table):
     )
 
 
+class SweepPart(Table):
+    """Which run of a sweep it is, and the values that it has for itself."""
+
+    id: str
+    number: int = Field(description="From 1 on.")
+    of: int
+    values: Mapping[str, Any] = Field(description="By dotted key of the experiment.")
+
+    def note(self) -> str:
+        """As it is noted on what a backend makes for the run; JSON."""
+        return json.dumps(self.model_dump(mode="json") | {"values": noted(self.values)})
+
+
 class RunPlan(Table):
     """Everything a run needs to be started, or repeated; names of secrets, never values.
 
@@ -83,6 +98,7 @@ class RunPlan(Table):
     prepare_deadline_s: float
     start_deadline_s: float
     repeats: str | None = Field(default=None, description="The run that this one repeats.")
+    sweep: SweepPart | None = Field(default=None, description="The sweep that it is a run of.")
     agent: bool = Field(default=True, description="False: a sandbox alone, driven by a script.")
     versions: Mapping[str, str] = Field(default={"runner": __version__})
 

@@ -7,38 +7,24 @@ the machine, secrets, repositories, packages. A refusal leaves nothing behind.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from runner import git
-from runner import models as hub
 from runner.backends import backend_of
-from runner.backends.base import Handle, Progress, Resolved
+from runner.backends.base import Backend, Handle, Progress
 from runner.config import Experiment, load, parse
-from runner.config.files import walk
-from runner.config.parts import ModelConfig
-from runner.errors import (
-    ConfigError,
-    InfrastructureError,
-    RecordError,
-    RunnerError,
-    UsageError,
-)
+from runner.errors import ConfigError, RecordError, UsageError
+from runner.lookups import LookUps
 from runner.names import new_run_id
-from runner.plan import InputFile, PinnedModel, RunPlan, make_plan, plan_in_force
+from runner.plan import RunPlan, make_plan, plan_in_force
 from runner.record import Record, now, read_lines
 from runner.secrets import SecretValues
 from runner.settings import Settings
-
-LOOK_UP_DEADLINE_S = 120.0
-"""For one repository."""
 
 CHANGEABLE = (
     "agent.provider",
@@ -75,8 +61,8 @@ def prepare(
     ConfigError (exit 2) for what the user can mend, InfrastructureError
     (exit 3) when a look-up has no answer.
     """
-    if (source / "transcript.jsonl").is_file():
-        return _repeat(source, settings, overrides, progress)
+    if is_record(source):
+        return repeat(source, settings, overrides, progress)
     experiment = load(source, overrides)
     return from_experiment(experiment, settings, source.parent, str(source), progress)
 
@@ -89,93 +75,44 @@ def from_experiment(
     progress: Progress = lambda _: None,
     *,
     agent: bool = True,
+    looked: LookUps | None = None,
 ) -> Submission:
-    """Resolve an experiment whose files are on this machine. `agent=False`: a sandbox alone."""
+    """Resolve an experiment whose files are on this machine. `agent=False`: a sandbox alone.
+
+    `looked` is what was looked up for others, which is not looked up again.
+    """
     _check_price(experiment, settings, file)
-    resolved = backend_of(settings).resolve(
-        experiment,
-        agent=agent,
-        folders=[folder.absolute(), Path.cwd()],
-        file=file,
-        progress=progress,
+    looked = looked or LookUps(settings)
+    folders = [folder.absolute(), Path.cwd()]
+    found = looked.backend_for(
+        experiment, agent=agent, folders=folders, file=file, progress=progress
     )
-    blobs: dict[str, Path | bytes] = {}
-    score = _keep(blobs, experiment.score) if experiment.score else None
-    script = _script(blobs, experiment.agent.script) if agent and experiment.agent.script else None
-    inputs = _inputs(blobs, experiment)
-    commits = []
-    for repo in experiment.sandbox.repos:
-        progress(f"looking up {repo.url}")
-        try:
-            commits.append(git.resolve(repo.url, repo.ref, LOOK_UP_DEADLINE_S))
-        except RunnerError as error:
-            if not (resolved.clones and repo.ref and git.is_commit(repo.ref)):
-                raise
-            progress(f"not looked up, as this machine may not: {error.message}")
-            commits.append(repo.ref.lower())
-    models = [_pinned(model, resolved, progress) for model in experiment.sandbox.models]
+    inputs, blobs = looked.inputs(experiment)
+    score = looked.file(experiment.score) if experiment.score else None
+    script = looked.script(experiment.agent.script) if agent and experiment.agent.script else None
     plan = make_plan(
         experiment,
         settings,
         run_id=new_run_id(experiment.name, datetime.now(UTC)),
         author=getpass.getuser(),
         created=now(),
-        commits=commits,
-        models=models,
-        python=resolved.python,
-        packages=resolved.packages,
+        commits=[looked.commit(repo, found, progress) for repo in experiment.sandbox.repos],
+        models=[looked.model(model, found, progress) for model in experiment.sandbox.models],
+        python=found.python,
+        packages=found.packages,
         inputs=inputs,
-        score=score,
-        script=script,
-        gpus=resolved.gpus,
-        images=resolved.images,
-        gpu_hour_usd=resolved.gpu_hour_usd,
+        score=score.sha256 if score else None,
+        script=script.sha256 if script else None,
+        gpus=found.gpus,
+        images=found.images,
+        gpu_hour_usd=found.gpu_hour_usd,
         agent=agent,
     )
-    return Submission(plan, resolved.secrets, blobs)
+    blobs |= {item.sha256: item.blob for item in (score, script) if item}
+    return Submission(plan, found.secrets, blobs)
 
 
-def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> PinnedModel:
-    """The model at the commit that its revision is now."""
-    progress(f"looking up the model {model.name}")
-    try:
-        found = _found(model, resolved)
-    except RunnerError as error:
-        # The pods may reach what this machine may not, and their secret may read it.
-        theirs = isinstance(error, InfrastructureError) or model.secret is not None
-        if not (resolved.hub and theirs and model.revision and git.is_commit(model.revision)):
-            raise
-        progress(f"not looked up, as this machine may not: {error.message}")
-        found = hub.Found(model.revision.lower(), None)
-    return PinnedModel(
-        name=model.name,
-        revision=model.revision,
-        commit=found.commit,
-        size=found.size,
-        secret=model.secret,
-    )
-
-
-def _found(model: ModelConfig, resolved: Resolved) -> hub.Found:
-    own = hub.own_hub()
-    endpoint = (resolved.hub or own).rstrip("/")
-    token: hub.Token = resolved.secrets.get(model.secret) if model.secret else None
-    if resolved.hub and (endpoint != own or not model.secret):
-        token = False  # this user's login is for their own hub, and no pod has it
-    found = hub.resolve(
-        model.name, model.revision, LOOK_UP_DEADLINE_S, endpoint=endpoint, token=token
-    )
-    if found.gated and resolved.hub is None:
-        hub.check_access(model.name, endpoint=endpoint, token=token)
-    elif found.gated and not model.secret:
-        raise UsageError(
-            f"sandbox.models: {model.name} is gated, and pods are logged in nowhere",
-            hint=hub.SECRETS,
-        )
-    return found
-
-
-def start(submission: Submission, settings: Settings) -> Handle:
+def start(submission: Submission, settings: Settings, backend: Backend | None = None) -> Handle:
     """Make the record and start the run; when it cannot be started, nothing is left behind."""
     plan = submission.plan
     record = Record.create(Path(settings.runs).absolute(), plan.run_id, plan.record())
@@ -187,7 +124,7 @@ def start(submission: Submission, settings: Settings) -> Handle:
             record.close()
         finally:
             os.close(lock)
-        return backend_of(settings).create(plan, submission.secrets)
+        return (backend or backend_of(settings)).create(plan, submission.secrets)
     except BaseException:
         shutil.rmtree(record.path, ignore_errors=True)
         raise
@@ -227,7 +164,12 @@ def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Hand
     return backend_of(settings).resume(plan, secrets)
 
 
-def _repeat(
+def is_record(source: Path) -> bool:
+    """Whether it is the directory of a record, which is to be repeated, and not a file."""
+    return (source / "transcript.jsonl").is_file()
+
+
+def repeat(
     path: Path, settings: Settings, overrides: Mapping[str, Any] | None, progress: Progress
 ) -> Submission:
     """The same run again: the same commits, pins, inputs and task, under a new id."""
@@ -242,6 +184,7 @@ def _repeat(
             "created": now(),
             "backend": settings.backend,
             "repeats": earlier.run_id,
+            "sweep": None,
         }
     )
     plan, secrets = _allowed(plan, settings, str(path))
@@ -295,52 +238,3 @@ def _check_price(experiment: Experiment, settings: Settings, file: str) -> None:
             found="no price",
             hint=f'add [prices."{agent.model}"] with input, output, cache_read, cache_write',
         )
-
-
-def _inputs(blobs: dict[str, Path | bytes], experiment: Experiment) -> list[InputFile]:
-    """Everything that is copied into the workspace: files, directories, libraries."""
-    places: list[tuple[Path, str]] = []
-    for copied in (*experiment.sandbox.local_files, *experiment.sandbox.local_dirs):
-        places.append((copied.source, copied.path))
-    places += [(library, library.name) for library in experiment.workspace.libraries]
-    inputs = []
-    for source, place in places:
-        for file in _files(source) if source.is_dir() else [source]:
-            if "__pycache__" in file.parts:
-                continue
-            inner = f"{place}/{file.relative_to(source)}" if source.is_dir() else place
-            sha = _keep(blobs, file)
-            info = file.stat()
-            inputs.append(
-                InputFile(path=inner, sha256=sha, bytes=info.st_size, mode=info.st_mode & 0o777)
-            )
-    return inputs
-
-
-def _files(top: Path) -> Iterator[Path]:
-    """The files below a directory; a symlink in it counts as what it leads to."""
-    for file in walk(top):
-        if not file.is_dir():
-            yield file
-        elif top.resolve().is_relative_to(file.resolve()):
-            raise UsageError(f"{file} leads back to {file.resolve()}: it cannot be copied in")
-        else:
-            yield from _files(file)
-
-
-def _script(blobs: dict[str, Path | bytes], script: Path) -> str:
-    from runner.agent.providers.scripted import load as load_script
-
-    steps = json.dumps(load_script(script)).encode()
-    sha = sha256(steps).hexdigest()
-    blobs[sha] = steps
-    return sha
-
-
-def _keep(blobs: dict[str, Path | bytes], file: Path) -> str:
-    with file.open("rb") as content:
-        digest = sha256()
-        while piece := content.read(1 << 20):
-            digest.update(piece)
-    blobs[digest.hexdigest()] = file
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -91,6 +92,21 @@ class Selector:
     name: str | None = None
     state: str | None = None
     author: str | None = None
+    sweep: str | None = None
+
+
+def sweep_of(run: RunState) -> Mapping[str, Any]:
+    """Which run of a sweep it is, as its plan says; empty for one that is of none."""
+    return run.plan.get("sweep") or {}
+
+
+def sweep_noted(note: str | None) -> dict[str, Any] | None:
+    """The same out of what was noted on the run's objects, over which anybody may have written."""
+    try:
+        part = json.loads(note or "null")
+        return {key: part[key] for key in ("id", "number", "of", "values")} if part else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def selected(found: Iterable[Status], selector: Selector) -> list[Status]:
@@ -101,6 +117,7 @@ def selected(found: Iterable[Status], selector: Selector) -> list[Status]:
         if selector.name in (None, status.run.name)
         and selector.state in (None, status.state)
         and selector.author in (None, status.run.author)
+        and selector.sweep in (None, sweep_of(status.run).get("id"))
     ]
     return sorted(
         wanted, key=lambda status: (status.run.created or "", status.run_id), reverse=True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend, Handle
+    from runner.backends.base import Backend, Handle, Status
     from runner.settings import Settings
 
 
@@ -83,6 +83,17 @@ class Cli:
     def find(self, run: str | None) -> Path:
         """The record of a run, the last one for None, as it is now."""
         return self.look(run)[0]
+
+    def sweep(self, word: str | None) -> list[Status]:
+        """The runs of a sweep of this id, in their order; none where it is not a sweep's."""
+        from runner.backends.base import Selector
+        from runner.names import is_run_id
+
+        if word is None or not is_run_id(word) or (self.records / word).is_dir():
+            return []
+        if mine := next(self.records.glob(f"{word}-*/transcript.jsonl"), None):
+            self._turn_to(mine.parent)
+        return self.engine.list(Selector(sweep=word))[::-1]
 
     def _here(self, run: str | None) -> Path:
         from runner.record import find

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runner.cli.context import Cli
+from runner.cli.options import Sweep
 from runner.cli.summary import gpu_count
 from runner.cli.words import between, clock, dollars, moment, seconds, tokens
 
@@ -22,45 +23,73 @@ State = Annotated[
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Only runs of this experiment.")
 ]
-STATES = (
-    "created", "preparing", "starting", "running", "ending",
-    "done", "failed", "bound", "timeout", "cancelled", "interrupted",
-)  # fmt: skip
 HEADER = (
     "RUN", "STATE", "MODEL", "AUTHOR", "BEGAN", "TOOK", "TURNS", "TOKENS", "COST", "SCORE", "WHY",
 )  # fmt: skip
+VALUES = "VALUES"
+"""A column that is there where one of the runs is a sweep's."""
+_INDENT = "  "
+"""Of a sweep's runs, below the line that tells of all of them."""
 
 EXAMPLES = """
 runner list
 runner list --state running
 runner list --name checkpoint-diffing --json | jq .score
+runner list --sweep checkpoint-diffing-261123-0907-x7k2
 """
 
 
-def command(cli: Cli, state: State = None, name: Name = None) -> int:
-    """List the runs, the newest first.
+def command(cli: Cli, state: State = None, name: Name = None, sweep: Sweep = None) -> int:
+    """List the runs, the newest first; those of a sweep together.
 
     States: created, preparing, starting, running, ending; done, failed, bound, timeout,
     cancelled, interrupted.
     """
     from runner.backends.base import Selector
+    from runner.cli.together import STATES
     from runner.errors import UsageError
 
     if state is not None and state not in STATES:
         raise UsageError(
             f"--state: there is no state {state!r}", hint=f"one of {', '.join(STATES)}"
         )
-    found = cli.engine.list(Selector(name=name, state=state))
+    found = cli.engine.list(Selector(name=name, state=state, sweep=sweep))
     if cli.json:
         for status in found:
             cli.emit(**as_json(status))
     elif found:
-        table([HEADER, *(_row(status) for status in found)], cli)
-    elif state or name:
+        _show(found, cli)
+    elif state or name or sweep:
         cli.note(f"{cli.records}: holds no such run; `{cli.command('list')}` shows all")
     else:
         cli.note(f"{cli.records}: holds no run yet; `{cli.command('submit', 'FILE')}` makes one")
     return 0
+
+
+def _show(found: Sequence[Status], cli: Cli) -> None:
+    """Print the table; a sweep's runs stand where its newest one is, in their order."""
+    from runner.backends.base import sweep_of
+    from runner.cli.together import heading, own_words
+
+    groups: dict[str, list[Status]] = {}
+    for status in found:
+        sweep = sweep_of(status.run).get("id")
+        groups.setdefault(sweep or f"/{status.run_id}", []).append(status)
+    swept = any(not key.startswith("/") for key in groups)
+    header = [*HEADER[:-1], VALUES, HEADER[-1]] if swept else HEADER
+    rows: list[Sequence[str]] = [header]
+    headings: dict[int, str] = {}
+    for key, members in groups.items():
+        if not key.startswith("/"):
+            headings[len(rows)] = heading(key, members)
+            members.sort(key=lambda status: sweep_of(status.run)["number"])
+        for status in members:
+            row = list(_row(status))
+            if swept:
+                row.insert(-1, own_words(status.run))
+                row[0] = row[0] if key.startswith("/") else f"{_INDENT}{row[0]}"
+            rows.append(row)
+    table(rows, cli, headings)
 
 
 def as_json(status: Status) -> dict[str, Any]:
@@ -70,6 +99,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "run_id": run.run_id,
         "name": run.name,
         "backend": run.backend,
+        "sweep": run.plan.get("sweep"),
         "state": status.state,
         "reason": status.reason,
         "exit_status": status.exit_status,
@@ -88,11 +118,13 @@ def as_json(status: Status) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Sequence[str]], cli: Cli) -> None:
-    """Print columns; on a terminal the last one is cut at its edge."""
+def table(rows: Sequence[Sequence[str]], cli: Cli, headings: Mapping[int, str] = {}) -> None:
+    """Print columns, with lines of their own before some rows; cut at a terminal's edge."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number in headings:
+            cli.say(headings[number][:wide])
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         cli.say("  ".join(cells).rstrip()[:wide])
 

@@ -30,6 +30,17 @@ Timeout = Annotated[
         help="End after so long, counted from the kernel's readiness: 90, 30m, 2h.",
     ),
 ]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a key of the experiment; several values of a key make a run for each.",
+    ),
+]
+Sweep = Annotated[
+    str | None, typer.Option("--sweep", metavar="SWEEP", help="Only runs of this sweep.")
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, and return at once.")]
 
 

@@ -53,7 +53,7 @@ def command(
     with Interrupts() as interrupts:
         with interrupts.raising():  # what was begun is undone
             handle = resume(path, cli.settings, overrides)
-        announce(cli, handle, path)
+        announce(cli, handle)
         from runner.cli.watch import Watch  # while the run starts: it is slow to import
 
         return 0 if detach else Watch(cli, path, handle, interrupts, HISTORY).run()

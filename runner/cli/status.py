@@ -57,6 +57,9 @@ def command(cli: Cli, run: Run = None) -> int:
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    from runner.backends.base import sweep_of
+    from runner.cli.together import own_words
+
     run = status.run
     since = f" (since {clock(status.since)})" if status.since else ""
     yield "state", f"{status.state}: {status.reason}".rstrip(": ") + since
@@ -66,6 +69,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         alive = {"agent": status.agent_alive, "sandbox": status.sandbox_alive}
         words = (f"{who} {'runs' if on else 'ended'}" for who, on in alive.items())
         yield "processes", ", ".join(words)
+    if sweep := sweep_of(run):
+        yield "sweep", f"{sweep['id']}, {sweep['number']} of {sweep['of']}: {own_words(run)}"
     yield "model", run.model or run.provider
     if run.started or run.created:
         over = status.state == run.state and run.is_over

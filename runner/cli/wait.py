@@ -10,11 +10,10 @@ import typer
 from runner.cli.context import Cli
 
 POLL_S = 0.2
-WORST_LAST = (0, 4, 130, 124, 1, 3)
 
 Many = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN", help="The runs; the last one if left out."),
+    typer.Argument(metavar="RUN", help="The runs, or sweeps; the last run if left out."),
 ]
 
 EXAMPLES = """
@@ -27,16 +26,23 @@ id=$(runner submit experiment.toml --detach --json | jq -r .run_id); runner wait
 def command(cli: Cli, run: Many = None) -> int:
     """Wait until runs are over, and exit with their status.
 
+    The id of a sweep stands for all of its runs.
     Prints each run with its state when it ends. With several, the exit status is the worst of
     them, in this order: 3 infrastructure, 1 failed, 124 timed out, 130 cancelled, 4 a bound,
     0 done. A run ends by itself at the latest when its own timeout is over.
     """
+    from runner.cli.group import follow
     from runner.cli.summary import exit_status
+    from runner.cli.together import worse
     from runner.cli.watch import alive
 
     names: list[str | None] = [*run] if run else [None]
-    left = [cli.attach(name)[1] for name in dict.fromkeys(names)]
-    worst = 0
+    worst, left = 0, []
+    for name in dict.fromkeys(names):
+        if name and cli.sweep(name):
+            worst = worse(worst, follow(cli, name))
+        else:
+            left.append(cli.attach(name)[1])
     while left:
         for handle in list(left):
             status = cli.engine.status(handle)
@@ -46,7 +52,7 @@ def command(cli: Cli, run: Many = None) -> int:
             cli.engine.sync(handle)
             status = cli.engine.status(handle)
             code = exit_status(status.state, status.exit_status)
-            worst = max(worst, code, key=_badness)
+            worst = worse(worst, code)
             if cli.json:
                 cli.emit(
                     run_id=status.run_id,
@@ -59,7 +65,3 @@ def command(cli: Cli, run: Many = None) -> int:
         if left:
             time.sleep(POLL_S)
     return worst
-
-
-def _badness(status: int) -> int:
-    return WORST_LAST.index(status) if status in WORST_LAST else len(WORST_LAST)

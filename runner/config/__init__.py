@@ -2,7 +2,7 @@
 
 from runner.config.experiment import AgentConfig, Experiment, WorkspaceConfig
 from runner.config.files import LocalDir, LocalFile
-from runner.config.load import load, parse
+from runner.config.load import Variant, load, load_all, parse
 from runner.config.machine import Gpu, HostVolume, Machine, gpus_for
 from runner.config.parts import ModelConfig, RepoConfig, VolumeConfig
 from runner.config.sandbox import ExecutionMode, SandboxConfig
@@ -20,10 +20,12 @@ __all__ = [
     "ModelConfig",
     "RepoConfig",
     "SandboxConfig",
+    "Variant",
     "VolumeConfig",
     "WorkspaceConfig",
     "gpus_for",
     "load",
+    "load_all",
     "parse",
     "refusals",
 ]

@@ -67,7 +67,7 @@ def _problem(
     location = [part for part in details["loc"] if part != "[key]"]
     key = dotted(location)
     place = next(
-        (label for ours, label in labels.items() if f"{key}.".startswith(f"{ours}.")), file
+        (label for ours, label in labels.items() if key == ours or _is_in(key, ours)), file
     )
     kind, context = details["type"], details.get("ctx", {})
     found = describe(details["input"])
@@ -85,6 +85,10 @@ def _problem(
         expected = words.format(**context) if words else details["msg"]
         hint = ""
     return ConfigError(file=place, key=key or "file", expected=expected, found=found, hint=hint)
+
+
+def _is_in(key: str, other: str) -> bool:
+    return key.startswith((f"{other}.", f"{other}["))
 
 
 def dotted(location: Location) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner.backends.base import Status
+from runner.backends.base import Status, sweep_noted
 from runner.backends.docker.snapshot import Container, Snapshot
 from runner.phases import Phase, failed
 from runner.record.run import RunState
@@ -84,7 +84,10 @@ def annotated(snap: Snapshot) -> RunState:
         state="created",
         created=labels.get("runner.created", ""),
         ended=main.finished if main and main.over else None,
-        plan={"agent": labels.get("runner.alone") != "true"},
+        plan={
+            "agent": labels.get("runner.alone") != "true",
+            "sweep": sweep_noted(labels.get("runner.sweep")),
+        },
     )
 
 

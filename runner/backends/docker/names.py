@@ -43,5 +43,6 @@ def labels(plan: RunPlan, step: str | None = None) -> dict[str, str]:
         "runner.created": plan.created,
         "runner.model": plan.experiment.agent.model or plan.experiment.agent.provider,
         "runner.alone": str(not plan.agent).lower(),
+        **({"runner.sweep": plan.sweep.note()} if plan.sweep else {}),
         **({STEP: step} if step else {}),
     }

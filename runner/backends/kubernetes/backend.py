@@ -220,7 +220,8 @@ class KubernetesBackend:
         """The runs that have a Job or a mirror here, the newest first."""
         from runner.backends.kubernetes import objects
 
-        snaps = objects.snapshots(self.client)
+        labels = f"runner/sweep={selector.sweep}" if selector.sweep else ""
+        snaps = objects.snapshots(self.client, labels)
         if not snaps:
             _ = self.cluster  # or the namespace is not there, which a list does not say
         names = {path.name for path in runs(self._records)} | set(snaps)

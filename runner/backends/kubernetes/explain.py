@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.backends.base import Cause, Status
+from runner.backends.base import Cause, Status, sweep_noted
 from runner.backends.kubernetes import causes
 from runner.backends.kubernetes.kueue import QUEUE_LABEL
 from runner.backends.kubernetes.snapshot import (
@@ -130,7 +130,10 @@ def cancelled(words: str) -> dict[str, Any]:
 def annotated(job: Job) -> RunState:
     """What a Job tells of its run, where the record is not at hand."""
     notes = job.annotations
-    plan = {"agent": notes.get("runner/agent") != "false"}
+    plan = {
+        "agent": notes.get("runner/agent") != "false",
+        "sweep": sweep_noted(notes.get("runner/sweep")),
+    }
     return RunState(
         run_id=job.run_id,
         name=notes.get("runner/experiment", ""),

@@ -48,6 +48,7 @@ def run_labels(plan: RunPlan, number: int, cluster: Cluster | None = None) -> di
         "runner/experiment": plan.name,
         "runner/attempt": str(number),
         "runner/owner": owner_label(plan.author),
+        **({"runner/sweep": plan.sweep.id} if plan.sweep else {}),
     }
 
 
@@ -68,6 +69,7 @@ def run_annotations(plan: RunPlan, cluster: Cluster) -> dict[str, str]:
         "runner/record": record_url(cluster, plan.run_id),
         "runner/agent": "true" if plan.agent else "false",
         **({"runner/model": model} if model else {}),
+        **({"runner/sweep": plan.sweep.note()} if plan.sweep else {}),
     }
 
 
