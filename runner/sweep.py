@@ -6,6 +6,7 @@ cluster the queue or the scheduler does, and on one machine all of them start at
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.backends.base import Backend, Handle, Progress, Selector
+from runner.backends.base import Backend, Handle, Progress, Selector, Status, sweep_of
 from runner.config import load_all
 from runner.config import sweep as config
 from runner.errors import RunnerError, RunNotFound, UsageError
@@ -22,7 +23,7 @@ from runner.lookups import LookUps
 from runner.names import new_sweep_id, numbered
 from runner.plan import SweepPart
 from runner.settings import Settings
-from runner.submission import Submission, from_experiment, is_record, repeat, start
+from runner.submission import Submission, from_experiment, is_record, repeat, resume, start
 
 QUEUES = ("kubernetes",)
 """Backends where what has no room yet waits for it."""
@@ -107,8 +108,10 @@ def _placed(submission: Submission, part: SweepPart) -> Submission:
     return replace(submission, plan=plan)
 
 
-def rest_of(sweep_id: str, submissions: Sequence[Submission], backend: Backend) -> list[Submission]:
-    """Those runs of a sweep that was begun before which are not there yet, as runs of it.
+def rest_of(
+    sweep_id: str, submissions: Sequence[Submission], settings: Settings, backend: Backend
+) -> list[Submission]:
+    """Those runs of a sweep whose start was cut off which have not begun, as runs of it.
 
     Raises RunNotFound where there is none of it, UsageError where it is another sweep, or whole.
     """
@@ -118,37 +121,55 @@ def rest_of(sweep_id: str, submissions: Sequence[Submission], backend: Backend) 
             hint="give the same file and the same --set as then",
         )
     there = {
-        part["number"]: part
+        status.run_id: status
         for status in backend.list(Selector(sweep=sweep_id))
-        if (part := status.run.plan.get("sweep"))
+        if sweep_of(status.run)
     }
     if not there:
         raise RunNotFound(f"there is no run of a sweep {sweep_id!r}", hint="`runner list`")
-    found = [
-        _placed(item, item.plan.sweep.model_copy(update={"id": sweep_id}))
-        for item in submissions
-        if item.plan.sweep
-    ]
     left = []
-    for item in found:
-        part = item.plan.sweep
-        assert part is not None  # noqa: S101 - it has just been given
-        known = there.get(part.number)
+    for item in submissions:
+        assert item.plan.sweep is not None  # noqa: S101 - as the first one has it
+        placed = _placed(item, item.plan.sweep.model_copy(update={"id": sweep_id}))
+        known = there.get(placed.plan.run_id)
+        if known is not None:
+            _check_same(sweep_of(known.run), item.plan.sweep)
         if known is None:
-            left.append(item)
-        elif known["of"] != part.of or config.noted(known["values"]) != config.noted(part.values):
-            raise UsageError(
-                f"this is not what sweep {sweep_id} was made of: its run {part.number} of "
-                f"{known['of']} has {config.words(known['values'])}, and now it would be "
-                f"{part.number} of {part.of} with {config.words(part.values)}",
-                hint="submit it as a sweep of its own, without --sweep",
-            )
+            _sweep_up(Path(settings.runs) / placed.plan.run_id)
+        if known is None or _never_began(known, backend):
+            left.append(placed)
     if not left:
         raise UsageError(
             f"sweep {sweep_id} is whole: all of its runs were started",
             hint=f"runner attach {sweep_id}",
         )
     return left
+
+
+def _check_same(known: Mapping[str, Any], part: SweepPart) -> None:
+    if known["of"] != part.of or config.noted(known["values"]) != config.noted(part.values):
+        raise UsageError(
+            f"this is not what sweep {known['id']} was made of: its run {known['number']} of "
+            f"{known['of']} has {config.words(known['values'])}, and now it would be "
+            f"{part.number} of {part.of} with {config.words(part.values)}",
+            hint="submit it as a sweep of its own, without --sweep",
+        )
+
+
+def _never_began(status: Status, backend: Backend) -> bool:
+    """Whether its client was killed before it let the run go."""
+    if status.state != "interrupted" or status.run.attempts:
+        return False
+    handle = backend.attach(status.run_id)
+    backend.sync(handle)  # one that is over, and whose Job is gone, may have been carried out
+    now = backend.status(handle)
+    return now.state == "interrupted" and not now.run.attempts
+
+
+def _sweep_up(path: Path) -> None:
+    """Remove what a killed client has left of a record that it had just begun to make."""
+    if path.is_dir() and not is_record(path):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass
@@ -177,7 +198,10 @@ def start_all(
     def one(submission: Submission) -> Handle | None:
         if over.is_set() or stopped():
             return None
+        record = Path(settings.runs).absolute() / submission.plan.run_id
         try:
+            if is_record(record):  # of one that never began; see `rest_of`
+                return resume(record, settings, {})
             return start(submission, settings, backend)
         except BaseException:
             over.set()

@@ -89,7 +89,7 @@ def command(
     with progress(cli) as say:
         submissions = prepare_all(file, cli.settings, overrides, given(sets or ()), say)
         if sweep is not None:
-            submissions = rest_of(sweep, submissions, cli.engine)
+            submissions = rest_of(sweep, submissions, cli.settings, cli.engine)
     submission = submissions[0]
     if submission.plan.sweep:
         from runner.cli.submit_sweep import submit
