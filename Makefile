@@ -108,6 +108,7 @@ bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of 
 	$(ON_CLUSTER) $(BIN)/python bench/tunnel.py
 	$(ON_CLUSTER) $(BIN)/python bench/queue.py
 	$(ON_CLUSTER) $(BIN)/python bench/causes.py $(if $(BASE),,--quick)
+	$(ON_CLUSTER) $(BIN)/python bench/many.py
 
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python -m runner.docs_tables
