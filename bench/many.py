@@ -1,7 +1,7 @@
 """Many runs from one submit, in a queue for a few GPUs; `list` and `status` meanwhile.
 
-`python bench/many.py [--runs N] [--gpus N] [--json]` with KUBECONFIG and TEST_IMAGES as for the tests on a
-cluster; README.md says how to read it.
+`python bench/many.py [--runs N] [--gpus N] [--json]` with KUBECONFIG and TEST_IMAGES as for the
+tests on a cluster; README.md says how to read it.
 """
 
 from __future__ import annotations
@@ -153,9 +153,8 @@ def main() -> None:
     if given.json:
         print(json.dumps(result))
         return
-    print(
-        f"{given.runs} runs, {given.gpus} GPUs: {dict(result['states'])}, {result['records_here']} records here"
-    )
+    ends = ", ".join(f"{count} {state}" for state, count in result["states"].items())
+    print(f"{given.runs} runs, {given.gpus} GPUs: {ends}; {result['records_here']} records here")
     print(f"submissions                {result['submissions_per_s']:7.2f} per second")
     print(f"all started                {result['all_started_s']:7.1f} s")
     print(f"all ended                  {result['all_ended_s']:7.1f} s")

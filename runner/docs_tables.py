@@ -35,6 +35,9 @@ refused with the reason; a field that is left out is never refused. A *duration*
 seconds or text such as `"90m"`, `"2h"` or `"1h30m"`; a *quantity* is written as Kubernetes
 writes it: `"16Gi"`, `"500m"`.
 Paths are relative to the file; in the sandbox they are relative to `/workspace`.
+
+A table `[sweep]` gives keys several values, and makes a run for each combination:
+`agent.max_turns = [50, 100]`; [sweeps.md](sweeps.md) has more.
 """
 
 _SETTINGS = """# Settings

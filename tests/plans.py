@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runner.backends.kubernetes.samples import plan as sample_plan
 from runner.cluster import Cluster, example
 from runner.names import RUN_ID_LENGTH
-from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan
+from runner.plan import PinnedModel, PinnedRepo, PlannedImages, RunPlan, SweepPart
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,%d}[a-z0-9])?"
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -88,6 +88,17 @@ def sandboxes(draw: st.DrawFn) -> dict[str, Any]:
     return made
 
 
+def sweep_parts() -> st.SearchStrategy[SweepPart]:
+    """Places in a sweep, whose values may be any text."""
+    return st.builds(
+        SweepPart,
+        id=names(RUN_ID_LENGTH),
+        number=st.integers(1, 1000),
+        of=st.just(1000),
+        values=st.dictionaries(VALUES, VALUES, max_size=2),
+    )
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> RunPlan:
     """What may be submitted to any of `clusters()`."""
@@ -113,6 +124,7 @@ def plans(draw: st.DrawFn) -> RunPlan:
         "repos": tuple(repos),
         "models": tuple(models),
         "images": base.model_copy(update={"packages": ("numpy==2.3.5",)}),
+        "sweep": draw(st.none() | sweep_parts()),
         "prepare_deadline_s": float(draw(st.integers(1, 366 * 86400))),
     }
     return made.model_copy(update=update)

@@ -15,11 +15,13 @@ from tiny_runs import Lab, end
 
 from runner import cli, submission
 from runner.backends.base import Handle, Resolved, Selector, Status, sweep_noted
+from runner.backends.kubernetes import manifests, samples
+from runner.cluster import example
 from runner.config import load, load_all, sweep
 from runner.errors import ConfigError, InfrastructureError, RunnerError, RunNotFound, UsageError
 from runner.lookups import LookUps
 from runner.names import RUN_ID_LENGTH, is_run_id
-from runner.plan import RunPlan
+from runner.plan import RunPlan, SweepPart
 from runner.record import Record
 from runner.record.run import RunState
 from runner.secrets import SecretValues
@@ -193,6 +195,18 @@ def test_each_plan_says_which_run_it_is(lab: Lab) -> None:
     [one] = prepared(lab, {"agent.max_turns": [4]})
     assert one.plan.sweep is None
     assert one.plan.experiment.agent.max_turns == 4
+
+
+def test_a_job_tells_of_its_sweep() -> None:
+    part = SweepPart(id="tiny-x", number=2, of=3, values={"task": "x" * 300, "agent.max_turns": 2})
+    made = manifests.job(samples.plan("tiny", {}, sweep=part), example(), 1)
+    for meta in (made["metadata"], made["spec"]["template"]["metadata"]):
+        assert meta["labels"]["runner/sweep"] == "tiny-x"
+    told = sweep_noted(made["metadata"]["annotations"]["runner/sweep"])
+    assert told == {**part.model_dump(), "values": sweep.noted(part.values)}
+    assert len(sweep.noted(part.values)["task"]) == sweep.NOTED + 1
+    alone = manifests.job(samples.plan("tiny", {}), example(), 1)["metadata"]
+    assert "runner/sweep" not in {**alone["labels"], **alone["annotations"]}
 
 
 @pytest.mark.parametrize("note", [None, "", "{}", "[]", "3", '{"id": "x"}', "no JSON", "null"])

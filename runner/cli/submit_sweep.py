@@ -10,6 +10,7 @@ from runner.cli.failures import INTERRUPTED
 from runner.cli.group import Group, next_words, showing
 from runner.cli.interrupts import Interrupts
 from runner.config.sweep import words
+from runner.errors import InfrastructureError, RunnerError
 from runner.sweep import Beginning, start_all
 
 if TYPE_CHECKING:
@@ -59,20 +60,17 @@ def _announce(cli: Cli, show: Show, submission: Submission, handle: Handle) -> N
         show.say(f"run {handle.run_id}  {words(part.values)}")
 
 
-def _unfinished(cli: Cli, runs: Sequence[Submission], begun: Beginning, again: str) -> Exception:
-    """The first error, with what became of the others."""
+def _unfinished(cli: Cli, runs: Sequence[Submission], begun: Beginning, again: str) -> RunnerError:
+    """The first error; with what became of the others, if there are any."""
     submission, error = begun.failed[0]
-    part = submission.plan.sweep
-    assert part is not None  # noqa: S101
-    started = len(begun.started)
-    if not started:
+    if not begun.started:
         return error
-    error.message = (
-        f"run {part.number} of sweep {part.id} could not be started: {error.message}\n"
-        f"{_so_far(cli, runs, begun, again)}"
+    # Whatever refused this one: status 2 would say that nothing was started.
+    return InfrastructureError(
+        f"{submission.plan.run_id} could not be started: {error.message}\n"
+        f"{_so_far(cli, runs, begun, again)}",
+        hint=error.hint,
     )
-    error.args = (error.message,)
-    return error
 
 
 def _so_far(cli: Cli, runs: Sequence[Submission], begun: Beginning, again: str) -> str:
@@ -81,8 +79,7 @@ def _so_far(cli: Cli, runs: Sequence[Submission], begun: Beginning, again: str) 
     started = len(begun.started)
     if not started:
         return f"none of {len(runs)} runs was started"
-    rest = f"{again} --sweep {part.id}"
     return (
         f"{started} of {len(runs)} runs were started and go on; the others left nothing\n"
-        f"  {rest}   starts the others\n{next_words(cli, part.id)}"
+        f"  {again} --sweep {part.id}  starts the others\n{next_words(cli, part.id)}"
     )

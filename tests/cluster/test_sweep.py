@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import cluster_access
 import pytest
@@ -90,6 +91,39 @@ def test_a_start_that_was_cut_off_goes_on(cluster: Cluster, elsewhere: CommandLi
     told = elsewhere("delete", sweep, "--yes", "--force")
     assert told.status == 0, told
     until(lambda: not sweep_jobs(cluster, sweep), "nothing is left", 60)
+
+
+def test_a_quota_ends_the_start_and_the_rest_is_started_later(
+    cluster: Cluster, apply: Callable[..., object]
+) -> None:
+    line = cluster.line
+    file = write(line, STEPS, GPU)
+    most = len(cluster.client.list("jobs")) + 2
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few-jobs"},
+        "spec": {"hard": {"count/jobs.batch": str(most)}},
+    }
+    apply(quota)
+    until(lambda: counted(cluster), "the quota counts", 60)
+    told = line("submit", file, *seeds(4))
+    assert told.status == 3, told
+    assert "exceeded quota: few-jobs" in told.words
+    assert "2 of 4 runs were started and go on; the others left nothing" in told.words
+    rest = re.search(r"^  runner (submit .* --sweep (\S+))  starts the others$", told.err, re.M)
+    assert rest, told
+    assert len(list((line.folder / "runs").iterdir())) == 2
+    cluster.client.delete("resourcequotas", "few-jobs")
+    told = line(*rest[1].split())
+    assert told.status == 0, told
+    assert f"{rest[2]}: 4 done; " in told.out
+    assert len(list((line.folder / "runs").glob(f"{rest[2]}-*/outputs/a.txt"))) == 4
+
+
+def counted(cluster: Cluster) -> bool:
+    [quota] = cluster.client.list("resourcequotas", fields="metadata.name=few-jobs")
+    return bool(quota.get("status", {}).get("used"))
 
 
 def sweep_jobs(cluster: Cluster, sweep: str) -> list[tuple[str, str | None]]:

@@ -16,7 +16,8 @@ from runner.backends.kubernetes import manifests
 from runner.cluster import Cluster, example
 from runner.config import load, parse
 from runner.config.experiment import WorkspaceConfig
-from runner.plan import InputFile, PinnedModel, PinnedRepo, PlannedImages, RunPlan
+from runner.names import numbered
+from runner.plan import InputFile, PinnedModel, PinnedRepo, PlannedImages, RunPlan, SweepPart
 
 FOLDER = Path(__file__).parents[3] / "k8s"
 
@@ -87,9 +88,11 @@ def gpu_choice() -> Objects:
 
 
 def kueue() -> Objects:
-    """A cluster with a queue: the Job as it is when the others are there, with the label."""
+    """A run of a sweep, on a cluster with a queue: the Job when it has been released."""
     cluster = example(queue={"name": "gpus", "priorityClass": "normal"})
-    made = plan("kueue", {"gpu": "A100", "on_disruption": "fail"})
+    asked = {"gpu": "A100", "on_disruption": "fail", "env": {"SEED": "3"}}
+    part = SweepPart(id="kueue-270301-0907-x7k2", number=3, of=20, values={"sandbox.env.SEED": "3"})
+    made = plan("kueue", asked, run_id=numbered(part.id, part.number, part.of), sweep=part)
     return [manifests.job(made, cluster, 1, suspended=False), *objects(made, cluster)[1:]]
 
 
