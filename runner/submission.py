@@ -84,7 +84,7 @@ def from_experiment(
     _check_price(experiment, settings, file)
     looked = looked or LookUps(settings)
     folders = [folder.absolute(), Path.cwd()]
-    found = looked.backend_for(
+    resolved = looked.backend_for(
         experiment, agent=agent, folders=folders, file=file, progress=progress
     )
     inputs, blobs = looked.inputs(experiment)
@@ -96,20 +96,20 @@ def from_experiment(
         run_id=new_run_id(experiment.name, datetime.now(UTC)),
         author=getpass.getuser(),
         created=now(),
-        commits=[looked.commit(repo, found, progress) for repo in experiment.sandbox.repos],
-        models=[looked.model(model, found, progress) for model in experiment.sandbox.models],
-        python=found.python,
-        packages=found.packages,
+        commits=[looked.commit(repo, resolved, progress) for repo in experiment.sandbox.repos],
+        models=[looked.model(model, resolved, progress) for model in experiment.sandbox.models],
+        python=resolved.python,
+        packages=resolved.packages,
         inputs=inputs,
         score=score.sha256 if score else None,
         script=script.sha256 if script else None,
-        gpus=found.gpus,
-        images=found.images,
-        gpu_hour_usd=found.gpu_hour_usd,
+        gpus=resolved.gpus,
+        images=resolved.images,
+        gpu_hour_usd=resolved.gpu_hour_usd,
         agent=agent,
     )
     blobs |= {item.sha256: item.blob for item in (score, script) if item}
-    return Submission(plan, found.secrets, blobs)
+    return Submission(plan, resolved.secrets, blobs)
 
 
 def start(submission: Submission, settings: Settings, backend: Backend | None = None) -> Handle:

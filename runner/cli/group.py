@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOOK_S, LOOK_LONGEST_S, GROWTH = 0.5, 2.0, 1.2
 """How often all runs are looked at, and how rarely while nothing changes."""
+SHARE = 4
+"""It is waited so many times as long as a look took: many runs are looked at less often."""
 TICK_S = 0.05
 COUNTS_S = 10.0
 """Between two lines that only count, in a pipe."""
@@ -108,7 +110,9 @@ class Group:
         pause_s, last = LOOK_S, ""
         try:
             while not self._interrupts.times:
+                began = time.monotonic()
                 found = self._cli.engine.list(Selector(sweep=self._id))
+                took_s = time.monotonic() - began
                 for status in found:
                     self._look(status)
                 self._tell(found)
@@ -119,7 +123,7 @@ class Group:
                     return self._conclude(now)
                 pause_s = min(pause_s * GROWTH, LOOK_LONGEST_S) if told == last else LOOK_S
                 last = told
-                self._pause(pause_s)
+                self._pause(max(pause_s, SHARE * took_s))
         except InfrastructureError as error:
             again = f"`{self._cli.command('attach', self._id)}` follows its runs again"
             error.hint = f"{error.hint}; {again}" if error.hint else again
