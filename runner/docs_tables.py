@@ -1,10 +1,13 @@
-"""Writes docs/fields.md and docs/settings.md from the code: `python -m runner.docs_tables`."""
+"""Writes docs/fields.md and docs/settings.md from the code: `python -m runner.docs_tables`.
+
+And the table of rights in docs/security.md, from the chart's roles.yaml.
+"""
 
 from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -57,6 +60,9 @@ The chart writes it from its values into the ConfigMap `runner-settings`, and ev
 it from there, so that a researcher sets nothing of it. What an admin sets is in the chart's own
 values.yaml; here is what comes of it, as `kubectl get configmap runner-settings -o yaml` shows it.
 """
+
+
+_ROLES, _END = "<!-- made of charts/runner/roles.yaml by `make docs` -->", "<!-- end -->"
 
 
 def fields_page() -> str:
@@ -118,15 +124,70 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
+def with_roles(page: str, roles: Mapping[str, Any]) -> str:
+    """The page about security with its tables of rights as the chart's roles.yaml has them."""
+    before, _, rest = page.partition(_ROLES)
+    _, _, after = rest.partition(_END)
+    both, researchers = _rights(roles["viewer"]), _rights(roles["researcher"])
+    reasons = _reasons([*roles["viewer"], *roles["researcher"]])
+    rows = [
+        (name, both.get(name, ""), researchers.get(name, ""), reasons[name])
+        for name in dict.fromkeys([*both, *researchers])
+    ]
+    header = ("In the namespace", "Viewers and researchers", "Researchers besides", "For")
+    cluster, pods = roles["cluster"], roles["pods"]
+    reasons = _reasons([*cluster, *pods])
+    wide = [
+        (name, verbs, key, reasons[name])
+        for key, rules in (("clusterRole.create", cluster), ("clusterRole.pods", pods))
+        for name, verbs in _rights(rules).items()
+    ]
+    tables = (
+        _table(header, rows),
+        _table(("In the whole cluster", "Both", "With", "For"), wide),
+    )
+    return f"{before}{_ROLES}\n{chr(10).join(tables)}\n{_END}{after}"
+
+
+def _rights(rules: list[Mapping[str, Any]]) -> dict[str, str]:
+    """The verbs of each resource."""
+    found: dict[str, list[str]] = {}
+    for rule in rules:
+        only = " (the chart's alone)" if rule.get("resourceNames") else ""
+        for name in _names(rule):
+            found.setdefault(name, []).append(", ".join(rule["verbs"]) + only)
+    return {name: ", ".join(verbs) for name, verbs in found.items()}
+
+
+def _reasons(rules: list[Mapping[str, Any]]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for rule in rules:
+        for name in _names(rule):
+            found.setdefault(name, []).append(rule["for"])
+    return {name: "; ".join(dict.fromkeys(words)) for name, words in found.items()}
+
+
+def _names(rule: Mapping[str, Any]) -> list[str]:
+    return [
+        f"`{resource}.{group}`" if group else f"`{resource}`"
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    ]
+
+
 def _fields(model: Any) -> Iterator[tuple[str, FieldInfo]]:
     assert issubclass(model, BaseModel)  # noqa: S101
     yield from model.model_fields.items()
 
 
-def _section(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _section(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    return f"## {title}\n\n{_table(header, rows)}"
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
-    table = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
-    return f"## {title}\n\n{table}\n"
+    cells = ("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+    return "\n".join(cells) + "\n"
 
 
 def _cells(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
@@ -183,9 +244,15 @@ def _type(annotation: Any) -> str:
 
 
 def main() -> None:
-    """Write both pages into docs/ beside the package."""
-    docs = Path(__file__).parent.parent / "docs"
+    """Write them into docs/ beside the package."""
+    import yaml
+
+    top = Path(__file__).parent.parent
+    docs = top / "docs"
     docs.mkdir(exist_ok=True)
+    security, roles = docs / "security.md", top / "charts" / "runner" / "roles.yaml"
+    page = with_roles(security.read_text("utf-8"), yaml.safe_load(roles.read_text("utf-8")))
+    security.write_text(page, "utf-8")
     (docs / "fields.md").write_text(fields_page(), "utf-8")
     (docs / "settings.md").write_text(settings_page(), "utf-8")
 

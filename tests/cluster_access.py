@@ -21,7 +21,8 @@ from kubernetes.dynamic import DynamicClient
 TOP = Path(__file__).resolve().parent.parent
 CHART = TOP / "charts" / "runner"
 LEVELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-RESEARCHER = "tests-researcher"
+RESEARCHER, VIEWER = "tests-researcher", "tests-viewer"
+"""ServiceAccounts of each namespace that has the chart."""
 AUTHORITIES = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -98,10 +99,13 @@ def install_chart(
     `values` come on top of those in tests/labcluster/values.yaml.
     """
     # Pods clone from servers that tests start on this machine, whatever enforces policies.
-    account = {"kind": "ServiceAccount", "name": RESEARCHER, "namespace": namespace}
+    people = {"researchers": RESEARCHER, "viewers": VIEWER}
     reached = {
         "network": {"allow": [{"cidr": f"{this_machine.address()}/32"}]},
-        "rbac": {"researchers": [account]},
+        "rbac": {
+            role: [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
+            for role, name in people.items()
+        },
     }
     files = [TOP / "tests" / "labcluster" / "values.yaml", images]
     for name, told in (("reached", reached), ("values", values or {})):
@@ -116,17 +120,18 @@ def install_chart(
     return "runner"
 
 
-def researcher(api: ApiClient, namespace: str, top: Path) -> Path:
-    """A kubeconfig of one who has a researcher's rights in the namespace, by the chart, alone."""
+def account(api: ApiClient, namespace: str, name: str, top: Path) -> Path:
+    """A kubeconfig of a ServiceAccount of the namespace, which may what the chart gives it."""
     core = client.CoreV1Api(api)
-    core.create_namespaced_service_account(namespace, {"metadata": {"name": RESEARCHER}})
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
     asked = {"spec": {"expirationSeconds": 4 * 3600}}
-    made = core.create_namespaced_service_account_token(RESEARCHER, namespace, asked)
+    made = core.create_namespaced_service_account_token(name, namespace, asked)
     content = yaml.safe_load(kubeconfig().read_text())
     for item in content["users"]:
         item["user"] = {"token": made.status.token}
-    (top / "researcher.kubeconfig").write_text(yaml.safe_dump(content))
-    return top / "researcher.kubeconfig"
+    file = top / f"{name}.kubeconfig"
+    file.write_text(yaml.safe_dump(content))
+    return file
 
 
 def _told(*argv: str | Path) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from runner.config import Experiment, Gpu, HostVolume, Machine, gpus_for, parse, refusals
 from runner.config.support import TABLES
@@ -217,5 +218,8 @@ def test_the_docs_pages_are_current() -> None:
     docs = Path(__file__).parent.parent / "docs"
     assert (docs / "fields.md").read_text("utf-8") == docs_tables.fields_page()
     assert (docs / "settings.md").read_text("utf-8") == docs_tables.settings_page()
+    security = (docs / "security.md").read_text("utf-8")
+    roles = yaml.safe_load((docs.parent / "charts" / "runner" / "roles.yaml").read_text("utf-8"))
+    assert security == docs_tables.with_roles(security, roles)
     for key in TABLES["local"]:
         assert f"| `{key.split('.')[-1]}` |" in docs_tables.fields_page()

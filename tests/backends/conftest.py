@@ -29,7 +29,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     ):
         top = tmp_path_factory.mktemp("chart")
         cluster_access.install_chart(name, cluster_access.images(), top)
-        yield name, cluster_access.researcher(api, name, top)
+        yield name, cluster_access.account(api, name, cluster_access.RESEARCHER, top)
 
 
 @pytest.fixture(params=BACKENDS, scope="module")

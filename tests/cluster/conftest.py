@@ -59,7 +59,16 @@ def chart(namespace: str, images: Path, tmp_path_factory: Factory) -> str:
 def researcher(api: ApiClient, chart: str, namespace: str, tmp_path_factory: Factory) -> Path:
     """A kubeconfig of one who may there what the chart gives to researchers, and no more."""
     assert chart
-    return cluster_access.researcher(api, namespace, tmp_path_factory.mktemp("researcher"))
+    top = tmp_path_factory.mktemp("researcher")
+    return cluster_access.account(api, namespace, cluster_access.RESEARCHER, top)
+
+
+@pytest.fixture(scope="module")
+def viewer(api: ApiClient, chart: str, namespace: str, tmp_path_factory: Factory) -> Path:
+    """A kubeconfig of one who may only look there."""
+    assert chart
+    top = tmp_path_factory.mktemp("viewer")
+    return cluster_access.account(api, namespace, cluster_access.VIEWER, top)
 
 
 @pytest.fixture
