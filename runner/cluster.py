@@ -152,6 +152,7 @@ class Claim(Camel):
 class Network(Camel):
     """What pods need to reach the outside."""
 
+    policies: bool = Field(default=True, description="Whether the chart made NetworkPolicies.")
     ca_bundle: str | None = Field(
         default=None, description="ConfigMap whose key `ca.crt` holds all CAs that are trusted."
     )

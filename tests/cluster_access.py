@@ -121,9 +121,15 @@ def install_chart(
 
 
 def account(api: ApiClient, namespace: str, name: str, top: Path) -> Path:
-    """A kubeconfig of a ServiceAccount of the namespace, which may what the chart gives it."""
+    """A new ServiceAccount of the namespace, which may what the chart gives it: its kubeconfig."""
     core = client.CoreV1Api(api)
     core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
+    return access(api, namespace, name, top)
+
+
+def access(api: ApiClient, namespace: str, name: str, top: Path) -> Path:
+    """A kubeconfig of a ServiceAccount that is there."""
+    core = client.CoreV1Api(api)
     asked = {"spec": {"expirationSeconds": 4 * 3600}}
     made = core.create_namespaced_service_account_token(name, namespace, asked)
     content = yaml.safe_load(kubeconfig().read_text())

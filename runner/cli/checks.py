@@ -1,4 +1,4 @@
-"""What `doctor` looks at. Nothing is changed."""
+"""What `doctor` looks at. Nothing is changed but by a probe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEAST_BYTES = 2 * 10**9
 INDEX_S = 30.0
 
 
-def checks(cli: Cli) -> Iterator[Check]:
+def checks(cli: Cli, *, probe: bool) -> Iterator[Check]:
     """Every check, one after the other."""
     yield Check("python", True, f"{platform.python_version()} at {sys.executable}")
     try:
@@ -43,7 +43,7 @@ def checks(cli: Cli) -> Iterator[Check]:
     if settings.backend == "kubernetes":
         from runner.cli.cluster_checks import cluster_checks
 
-        yield from cluster_checks(cast("KubernetesBackend", engine))
+        yield from cluster_checks(cast("KubernetesBackend", engine), cli, probe=probe)
         return
     if settings.backend == "docker":
         from runner.cli.engine_checks import engine_checks

@@ -20,6 +20,7 @@ COMMANDS = (
     "hold",
     "install",
     "models",
+    "probe",
     "receive",
     "record",
     "remove",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 import yaml
 from api_rights import Person, Resource, Right, resources
 from cluster_access import CHART
+from command_line import CommandLine, Told
+from faulty_runs import GPU, HELD, QUICK, Cluster, write
 from kubernetes.client import ApiClient
-from tiny_runs import until
+from tiny_runs import cell, until
+
+from runner.backends.kubernetes import exec as pod_exec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -118,3 +123,119 @@ def test_with_the_cluster_role(
                 )
                 everybodys = stranger.rights(known, None)
                 assert person.rights(known, None) == everybodys | rules
+
+
+# -- a viewer --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looking(viewer: Path, cluster: Cluster, tmp_path: Path) -> CommandLine:
+    """A viewer's command line, in a directory that knows of no run."""
+    return cluster.line.but(KUBECONFIG=str(viewer)).there(tmp_path / "looking")
+
+
+def test_a_viewer_looks(cluster: Cluster, looking: CommandLine) -> None:
+    with cluster.submitted(write(cluster.line, HELD)) as (submit, name):
+        submit.said("cell 1")
+        [listed] = [json.loads(line) for line in looking("list", "--json").out.splitlines()]
+        # What the record says is not for viewers; the cluster alone does not know more.
+        assert (listed["run_id"], listed["state"]) == (name, "starting")
+        told = looking("status", name)
+        assert (told.status, "starting" in told.out) == (0, True), told
+        assert "without its record" in told.err, told
+        told = looking("logs", name, "--processes")
+        assert (told.status, "sandbox" in told.out, "agent" in told.out) == (0, True, True), told
+        refused(looking("logs", name))
+        refused(looking("exec", name, "--", "id"))
+        refused(looking("fetch", name))
+        refused(looking("cancel", name))
+        refused(looking("delete", name, "--yes"))
+        refused(looking("secrets", "list"), "secrets")
+        refused(looking("submit", write(looking, QUICK)), "create jobs.batch")
+        told = looking("doctor")
+        assert "may not create jobs.batch" in told.words, told
+        assert "--role runner-researcher" in told.words, told
+        assert cluster.line("exec", name, "--", "touch", "go").status == 0
+        assert submit.end().status == 0
+    assert cluster.line("delete", name, "--yes").status == 0
+
+
+def refused(told: Told, words: str = "") -> None:
+    """In words, with what to do, and nothing was done."""
+    assert told.status in (2, 3), told
+    assert "may not" in told.err, told
+    assert words in told.err, told
+    assert "rolebinding" in told.err, told
+    assert "Traceback" not in told.words, told
+
+
+# -- a researcher without the ClusterRole ----------------------------------------------------
+
+
+def test_a_run_with_a_gpu(cluster: Cluster) -> None:
+    told = cluster.line("submit", write(cluster.line, QUICK, GPU))
+    assert told.status == 0, told
+    name = json.loads(cluster.line("list", "--json").out.splitlines()[0])["run_id"]
+    assert cluster.line("verify", name).status == 0
+    assert cluster.line("delete", name, "--yes").status == 0
+
+
+def test_a_gpu_that_is_not_there_is_told_in_the_schedulers_words(cluster: Cluster) -> None:
+    file = write(cluster.line, QUICK, '[sandbox]\ngpu = ["T4"]\n')
+    with cluster.submitted(file, "--detach") as (submit, name):
+        assert submit.end().status == 0
+
+    def says() -> bool:
+        status = cluster.line("status", name, "--json").data
+        return "didn't match Pod's node affinity/selector" in status["reason"]
+
+    until(says, "the scheduler's own words")
+    assert cluster.line("cancel", name).status == 0
+    assert cluster.line("delete", name, "--yes").status == 0
+
+
+# -- the pods of a run -----------------------------------------------------------------------
+
+ASK = """
+import json, os, pathlib, ssl, urllib.error, urllib.request
+place = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+trust = ssl._create_unverified_context()
+try:
+    urllib.request.urlopen(f"{place}/api/v1/namespaces/NAMESPACE/secrets", context=trust, timeout=10)
+    said = "an answer"
+except urllib.error.HTTPError as error:
+    said = f"{error.code}: {json.loads(error.read())['message']}"
+there = pathlib.Path("/var/run/secrets/kubernetes.io").exists()
+print(f"token {there}; {said}")
+"""
+
+
+def test_pods_have_no_token(cluster: Cluster) -> None:
+    """The sandbox and the agent; the chart of the tests lets them reach the API server."""
+    steps = [cell(ASK.replace("NAMESPACE", cluster.client.namespace)), *HELD]
+    with cluster.submitted(write(cluster.line, steps)) as (submit, name):
+        said = submit.said(r"token \w+; .*")[0]
+        assert said.startswith("token False; 403")
+        assert "system:anonymous" in said
+        submit.said("cell 2")
+        pod = cluster.snapshot(name).pod
+        assert pod is not None
+        found = cluster.client.read("pods", pod.name)["spec"]
+        assert found["automountServiceAccountToken"] is False
+        look = ["sh", "-c", "ls /var/run/secrets/kubernetes.io 2>&1; true"]
+        for container in ("agent", "sandbox"):
+            out = b"".join(pod_exec.run(cluster.client, pod.name, container, look))
+            assert b"No such file" in out
+        assert cluster.line("exec", name, "--", "touch", "go").status == 0
+        assert submit.end().status == 0
+    assert cluster.line("delete", name, "--yes").status == 0
+
+
+def test_the_account_of_pods_may_nothing(
+    api: ApiClient, chart: str, namespace: str, known: list[Resource], tmp_path: Path
+) -> None:
+    """Were there a token of it."""
+    file = cluster_access.access(api, namespace, "runner-pod", tmp_path)
+    spaced = [one for one in known if one.namespaced]
+    with cluster_access.connected(file) as client:
+        assert Person(client).rights(spaced, namespace) == set()

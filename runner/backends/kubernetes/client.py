@@ -10,6 +10,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -101,12 +103,14 @@ class Client:
         path = path_of(resource, self.namespace, name)
         return self.request("GET", path, what=f"read {resource}/{name}")
 
-    def list(self, resource: str, *, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
-        """The objects that the selectors choose."""
+    def list(
+        self, resource: str, *, labels: str = "", fields: str = "", everywhere: bool = False
+    ) -> list[dict[str, Any]]:
+        """The objects that the selectors choose; `everywhere`: of all namespaces."""
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
+        path = path_of(resource, self.namespace, everywhere=everywhere)
         items: list[dict[str, Any]] = []
         while True:
-            path = path_of(resource, self.namespace)
             page = self.request("GET", path, query, what=f"list {resource}")
             items += page.get("items") or ()
             query["continue"] = page["metadata"].get("continue") or ""
@@ -173,6 +177,14 @@ class Client:
         review = {"spec": {"resourceAttributes": asked}}
         answer = self.request("POST", path, body=review, what="ask what you may do")
         return bool(answer["status"].get("allowed"))
+
+    def clock(self) -> datetime:
+        """The API server's, to the second."""
+        what = "ask for the server's time"
+        response = self._send("GET", "/version", what=what)
+        with translated(what, server=self.access.server):
+            response.release_conn()
+        return parsedate_to_datetime(response.headers["Date"])
 
     # -- requests --------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ _PASSING = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "ToBeDel
 _MATCHING_SCOPES = {"NotBestEffort", "Terminating"}
 """Scopes of quotas that count a run's pod: it has requests, and a deadline."""
 _COMPUTE = ("cpu", "memory")
-_COUNTED = (
+COUNTED = (
     *("pods", "secrets", "configmaps"),
     *("count/pods", "count/jobs.batch", "count/secrets", "count/configmaps"),
 )
@@ -74,7 +74,7 @@ def quota_problems(spec: Spec, quotas: Iterable[Spec]) -> Iterator[tuple[str, st
         for resource, hard in (quota["spec"].get("hard") or {}).items():
             asked = resource.removeprefix("requests.").removeprefix("limits.")
             counted = limits if resource.startswith("limits.") else requests
-            wanted = Decimal(1) if resource in _COUNTED else counted.get(asked, Decimal(0))
+            wanted = Decimal(1) if resource in COUNTED else counted.get(asked, Decimal(0))
             if wanted > amount(hard):
                 words = (
                     f"the run needs {resource} {show(wanted)}, and the ResourceQuota {name} "

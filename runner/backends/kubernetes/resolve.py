@@ -21,6 +21,7 @@ from runner.backends.kubernetes.needs import Problem
 from runner.backends.kubernetes.resources import path_of
 from runner.backends.kubernetes.translate import RESEARCHER, Forbidden, NotFound
 from runner.cluster import CONFIG_MAP, KEY, Cluster, Image
+from runner.config import parse
 from runner.config.experiment import Experiment
 from runner.config.explain import combined, config_error
 from runner.config.sandbox import SandboxConfig
@@ -97,8 +98,8 @@ def resolve(
     image = fit.choose(sandbox, cluster.images.catalogue)
     assert image is not None  # noqa: S101 - or it would have been refused
     lacking = installing.lacking(sandbox.packages, image)
-    probe = _probe(experiment, agent, _images(cluster, image, ()), lacking)
-    _check(client, cluster, probe, progress)
+    planned = _stand_in(experiment, agent, _images(cluster, image, ()), lacking)
+    _check(client, cluster, planned, progress)
     if lacking:
         progress(f"resolving {', '.join(lacking)}")
     found = installing.pinned(lacking, image)
@@ -138,6 +139,15 @@ def allowed(client: Asked, cluster: Cluster, plan: RunPlan, *, file: str) -> Res
         images=images,
         gpu_hour_usd=cluster.gpu_hour_usd,
     )
+
+
+def usual(cluster: Cluster) -> RunPlan:
+    """A plan that asks for as much as every run does, and for what the chart's values name."""
+    repos = [{"url": "https://git.example.org/lab/code"}] if cluster.secrets.git else []
+    asked = {"name": "usual", "task": "None.", "sandbox": {"repos": repos}}
+    image = cluster.images.catalogue[0]
+    experiment = parse(asked, folder=None, file="usual")
+    return _stand_in(experiment, True, _images(cluster, image, ()), ())
 
 
 def _no_chart(client: Asked) -> UsageError:
@@ -258,7 +268,7 @@ def _images(cluster: Cluster, image: Image, there: Sequence[str]) -> PlannedImag
     )
 
 
-def _probe(
+def _stand_in(
     experiment: Experiment, agent: bool, images: PlannedImages, lacking: Sequence[str]
 ) -> RunPlan:
     """A plan that asks the cluster for as much as the run's own will."""
@@ -271,7 +281,7 @@ def _probe(
         for model in experiment.sandbox.models
     )
     return RunPlan(
-        run_id="probe",
+        run_id="stand-in",
         name=experiment.name,
         author="",
         created="",

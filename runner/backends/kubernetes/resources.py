@@ -48,8 +48,10 @@ CLUSTER_WIDE = {
 }
 
 
-def path_of(resource: str, namespace: str, name: str = "") -> str:
-    """The path of a collection, or of an object in it."""
+def path_of(resource: str, namespace: str, name: str = "", *, everywhere: bool = False) -> str:
+    """The path of a collection, or of an object in it; `everywhere`: of all namespaces."""
+    if everywhere:
+        return f"{NAMESPACED[resource]}/{resource}"
     if resource in NAMESPACED:
         collection = f"{NAMESPACED[resource]}/namespaces/{quote(namespace, safe='')}/{resource}"
     else:

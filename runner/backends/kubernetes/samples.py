@@ -200,6 +200,11 @@ def store_pod() -> Objects:
     return [manifests.store_pod("cpu-270301-0907-x7k2", example(), name=name, seconds=600)]
 
 
+def probe_pods() -> Objects:
+    """What `runner doctor --probe` starts, for some seconds."""
+    return manifests.probe_pods("probe-x7k2", example(), seconds=600)
+
+
 SAMPLES: Mapping[str, Callable[[], Objects]] = {
     "cpu": cpu,
     "a100": a100,
@@ -210,6 +215,7 @@ SAMPLES: Mapping[str, Callable[[], Objects]] = {
     "everything": everything,
     "checkpoint-diffing": checkpoint_diffing,
     "store-pod": store_pod,
+    "probe-pods": probe_pods,
 }
 """By the name of their file in k8s/."""
 

@@ -49,18 +49,17 @@ def _wait(client: Client, name: str) -> None:
             return
         if pod.over or time.monotonic() >= end:
             raise InfrastructureError(
-                f"the record's store could not be reached: {_why(client, pod)}",
+                f"the record's store could not be reached: {why(client, pod)}",
                 hint="`kubectl get events` has more; records are on the claim that the chart "
                 "makes or names (records.claim)",
             )
         time.sleep(LOOK_S)
 
 
-def _why(client: Client, pod: Pod) -> str:
-    """What kept the pod from starting, in the cluster's own words."""
+def why(client: Client, pod: Pod) -> str:
+    """What kept a pod from starting, in the cluster's own words."""
     told = [pod.message, pod.unscheduled]
-    if container := pod.container(CONTAINER):
-        told.append(f"{container.reason} {container.message}".strip())
+    told += [f"{one.reason} {one.message}".strip() for one in pod.containers]
     with contextlib.suppress(RunnerError):
         events = client.list("events", fields=f"involvedObject.name={pod.name}")
         warnings = [event_of(item) for item in events if item.get("type") == "Warning"]

@@ -12,15 +12,18 @@ from runner.backends.kubernetes.manifests.meta import (
     record_url,
 )
 from runner.backends.kubernetes.manifests.objects import config_map, fits, secret
+from runner.backends.kubernetes.manifests.probe import PROBE, probe_pods
 from runner.backends.kubernetes.manifests.store import store_pod
 
 __all__ = [
+    "PROBE",
     "config_map",
     "fits",
     "job",
     "job_name",
     "owner_label",
     "owner_reference",
+    "probe_pods",
     "record_url",
     "released",
     "secret",
