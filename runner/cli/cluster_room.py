@@ -149,26 +149,40 @@ def queue(client: Client, cluster: Cluster) -> Iterator[Check]:
         yield Check("queue", False, error.message, look)
         return
     status, of = found.get("status") or {}, found["spec"]["clusterQueue"]
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "Active" and condition["status"] != "True":
-            mend = _started_again(found, client.namespace)
-            yield Check("queue", False, f"{name}: {condition.get('message')}", mend)
-            return
+    if said := _inactive(status):
+        yield _stopped(client, found, said)
+        return
     waiting = count(int(status.get("pendingWorkloads", 0)), "run waits", "runs wait")
     yield Check("queue", True, f"{name}, of the ClusterQueue {of}: {waiting} in it")
     yield from _covered(client, cluster, of)
 
 
-def _started_again(found: Mapping[str, Any], namespace: str) -> str:
-    """The commands that let a stopped queue go on."""
+def _inactive(status: Mapping[str, Any]) -> str:
+    """Kueue's words for a queue that takes nothing; "" for one that does."""
+    for one in status.get("conditions") or ():
+        if one["type"] == "Active" and one["status"] != "True":
+            return str(one.get("message") or one.get("reason"))
+    return ""
+
+
+def _stopped(client: Client, found: Mapping[str, Any], said: str) -> Check:
+    """Which of the two queues it is, and the command that lets it go on."""
     name, of = found["metadata"]["name"], found["spec"]["clusterQueue"]
     go = """--type merge --patch '{"spec":{"stopPolicy":"None"}}'"""
     if found["spec"].get("stopPolicy", "None") != "None":
-        return f"kubectl patch localqueue {name} --namespace {namespace} {go}"
-    return (
-        f"kubectl describe clusterqueue {of}; where it was stopped: "
-        f"kubectl patch clusterqueue {of} {go}"
-    )
+        mend = f"kubectl patch localqueue {name} --namespace {client.namespace} {go}"
+        return Check("queue", False, f"the LocalQueue {name} was stopped: {said}", mend)
+    again = f"kubectl patch clusterqueue {of} {go}"
+    try:
+        upper = client.read("clusterqueues", of)
+    except RunnerError:
+        mend = f"an admin looks: kubectl describe clusterqueue {of}; where it was stopped: {again}"
+        return Check("queue", False, f"{name}, of the ClusterQueue {of}: {said}", mend)
+    told = _inactive(upper.get("status") or {}) or said
+    if upper["spec"].get("stopPolicy", "None") != "None":
+        return Check("queue", False, f"the ClusterQueue {of} was stopped: {told}", again)
+    look = f"kubectl describe clusterqueue {of}"
+    return Check("queue", False, f"{name}, of the ClusterQueue {of}: {told}", look)
 
 
 def _covered(client: Client, cluster: Cluster, of: str) -> Iterator[Check]:

@@ -18,7 +18,7 @@ from runner.errors import UsageError
 from runner.pod.layout import PORT
 from runner.signals import accept_sigterm
 
-CONNECT_S = 2.0
+CONNECT_S = 3.0
 REACHED, REFUSED, SILENT, UNKNOWN, UNREACHABLE = (
     *("reached", "refused", "silent", "unknown", "unreachable"),
 )

@@ -149,8 +149,8 @@ def test_a_viewer_looks(cluster: Cluster, looking: CommandLine) -> None:
         refused(looking("exec", name, "--", "id"))
         refused(looking("fetch", name))
         refused(looking("cancel", name))
-        refused(looking("delete", name, "--yes"))
-        refused(looking("secrets", "list"), "secrets")
+        refused(looking("delete", name, "--force", "--yes"))
+        assert "you may not read these Secrets" in looking("secrets", "list").err
         refused(looking("submit", write(looking, QUICK)), "create jobs.batch")
         told = looking("doctor")
         assert "may not create jobs.batch" in told.words, told
@@ -192,6 +192,16 @@ def test_a_gpu_that_is_not_there_is_told_in_the_schedulers_words(cluster: Cluste
     until(says, "the scheduler's own words")
     assert cluster.line("cancel", name).status == 0
     assert cluster.line("delete", name, "--yes").status == 0
+
+
+def test_doctor_says_what_it_cannot_know(cluster: Cluster) -> None:
+    told = cluster.line("doctor", "--json")
+    assert told.status == 0, told
+    checks = {one["name"]: one for one in map(json.loads, told.out.splitlines())}
+    assert checks["rights"]["ok"]
+    assert checks["gpus"]["ok"] is None
+    assert "nodes may not be read here" in checks["gpus"]["found"]
+    assert checks["gpus"]["mend"].endswith("--set 'clusterRole.create=true'")
 
 
 # -- the pods of a run -----------------------------------------------------------------------
