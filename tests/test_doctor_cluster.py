@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,17 @@ def test_connections(monkeypatch: pytest.MonkeyPatch) -> None:
             **dict.fromkeys(places, "reached"),
             refused: "refused",
         }
+
+
+def test_there_is_room_for_any_number_of_connections() -> None:
+    leave = threading.Event()
+    with in_pod.listening("127.0.0.1", 0) as server:
+        thread = threading.Thread(target=in_pod.answer, args=(server, leave, 60.0))
+        thread.start()
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        assert {in_pod.outcome(place) for _ in range(200)} == {"reached"}
+        leave.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("words", [[], ["try"], ["listen"], ["listen", "soon"], ["other", "1"]])

@@ -32,6 +32,7 @@ def command(cli: Cli, run: Run = None, follow: Follow = False, processes: Proces
     from runner.cli.narrate import Narrator
     from runner.cli.views import plain
     from runner.cli.watch import alive
+    from runner.errors import UsageError
     from runner.record import follow as lines_of
 
     path, handle = cli.attach(run)
@@ -52,7 +53,11 @@ def command(cli: Cli, run: Run = None, follow: Follow = False, processes: Proces
         return True
 
     if not follow:
-        cli.find(path.name)
+        try:
+            cli.find(path.name)
+        except UsageError as error:  # a right is missing, for reading the record
+            error.hint += f"; without it: {cli.command('logs', path.name, '--processes')}"
+            raise
     with cli.engine.following(handle) if follow else nullcontext():
         for file, line in lines_of(path, from_start=True, stop=over):
             if cli.json:

@@ -11,14 +11,17 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from runner.errors import UsageError
 from runner.pod.layout import PORT
 from runner.signals import accept_sigterm
 
 CONNECT_S = 3.0
+LOOK_S = 0.5
 REACHED, REFUSED, SILENT, UNKNOWN, UNREACHABLE = (
     *("reached", "refused", "silent", "unknown", "unreachable"),
 )
@@ -32,8 +35,8 @@ def main(arguments: list[str]) -> int:
             leave = threading.Event()
             signal.signal(signal.SIGTERM, lambda *_: leave.set())
             accept_sigterm()
-            with listening("", PORT):
-                leave.wait(int(seconds))
+            with listening("", PORT) as server:
+                answer(server, leave, int(seconds))
             return 0
         case ["try", *places] if places:
             print(json.dumps(tried(places)), flush=True)  # noqa: T201 - the client reads it
@@ -44,10 +47,19 @@ def main(arguments: list[str]) -> int:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Takes connections while it is open; nobody has to accept one for it to be made."""
+    """A socket that connections are made to; for the pod's addresses of both kinds."""
     both = socket.has_dualstack_ipv6() and not host
     family = socket.AF_INET6 if both else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=64, dualstack_ipv6=both)
+
+
+def answer(server: socket.socket, leave: threading.Event, seconds: float) -> None:
+    """Take connections and close them, so that there is always room for one more."""
+    server.settimeout(LOOK_S)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not leave.is_set():
+        with suppress(TimeoutError, ConnectionError):
+            server.accept()[0].close()
 
 
 def tried(places: list[str]) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from tiny_runs import until
 
 from runner.backends.kubernetes.client import Client
 from runner.backends.kubernetes.manifests import PROBE
+from runner.backends.kubernetes.translate import NotFound
 from runner.cluster import CONFIG_MAP, KEY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -174,7 +175,8 @@ spec:
       flavors:
         - name: NAME
           resources: [{name: cpu, nominalQuota: 8}, {name: memory, nominalQuota: 8Gi}]
----
+"""
+QUEUE = """
 apiVersion: kueue.x-k8s.io/v1beta1
 kind: LocalQueue
 metadata: {name: runs}
@@ -186,19 +188,33 @@ spec: {clusterQueue: NAME}
 def queue(cluster: Cluster, apply: Apply) -> Iterator[str]:
     """The name of a ClusterQueue that covers cores and memory alone."""
     client, name = cluster.client, cluster.client.namespace
-    apply(QUEUES.replace("NAME", name))
     try:
-        until(lambda: condition(client) == "True", "the queue is active")
+        apply(QUEUES.replace("NAME", name))
+        until(lambda: active(client, "clusterqueues", name) == "True", "the ClusterQueue is active")
+        apply(QUEUE.replace("NAME", name))  # made before, it would stay inactive for minutes
+        until(lambda: active(client) == "True", "the queue is active")
         with saying(client, queue={"name": "runs"}):
             yield name
     finally:
-        client.delete("localqueues", "runs")
-        client.delete("clusterqueues", name)
-        client.delete("resourceflavors", name)
+        for kind, one in (
+            ("localqueues", "runs"),
+            ("clusterqueues", name),
+            ("resourceflavors", name),
+        ):
+            client.delete(kind, one)
+        until(lambda: gone(client, name), "Kueue lets the ClusterQueue go")
 
 
-def condition(client: Client) -> str:
-    status = client.read("localqueues", "runs").get("status") or {}
+def gone(client: Client, name: str) -> bool:
+    try:
+        client.read("clusterqueues", name)
+    except NotFound:
+        return True
+    return False
+
+
+def active(client: Client, kind: str = "localqueues", name: str = "runs") -> str:
+    status = client.read(kind, name).get("status") or {}
     found = {one["type"]: one["status"] for one in status.get("conditions") or ()}
     return str(found.get("Active"))
 
@@ -217,11 +233,11 @@ def test_a_queue_that_does_not_cover_what_runs_ask_for(cluster: Cluster, queue: 
 def test_a_stopped_queue_and_its_mend(cluster: Cluster, queue: str, kind: str) -> None:
     client, name = cluster.client, "runs" if kind == "localqueue" else queue
     client.patch(f"{kind}s", name, {"spec": {"stopPolicy": "Hold"}})
-    until(lambda: condition(client) == "False", "the queue is stopped")
+    until(lambda: active(client) == "False", "the queue is stopped")
     [(mark, words, mend)] = doctor(cluster.line, "queue")
     assert (mark, f"{name} was stopped" in words) == ("problem", True), words
     subprocess.run(["bash", "-c", mend], check=True, capture_output=True)
-    until(lambda: condition(client) == "True", "the queue goes on")
+    until(lambda: active(client) == "True", "the queue goes on")
 
 
 # -- what nobody removed ---------------------------------------------------------------------

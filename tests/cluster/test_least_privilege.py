@@ -145,14 +145,15 @@ def test_a_viewer_looks(cluster: Cluster, looking: CommandLine) -> None:
         assert "without its record" in told.err, told
         told = looking("logs", name, "--processes")
         assert (told.status, "sandbox" in told.out, "agent" in told.out) == (0, True, True), told
-        refused(looking("logs", name))
+        refused(looking("logs", name), f"runner logs {name} --processes")
         refused(looking("exec", name, "--", "id"))
         refused(looking("fetch", name))
         refused(looking("cancel", name))
         refused(looking("delete", name, "--force", "--yes"))
         assert "you may not read these Secrets" in looking("secrets", "list").err
         refused(looking("submit", write(looking, QUICK)), "create jobs.batch")
-        told = looking("doctor")
+        told = looking("doctor", "--probe")
+        assert "may not create pods" in told.out, told
         assert "may not create jobs.batch" in told.words, told
         assert "--role runner-researcher" in told.words, told
         assert cluster.line("exec", name, "--", "touch", "go").status == 0

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from runner.backends.kubernetes import manifests
 from runner.backends.kubernetes.snapshot import Container, pod_of
 from runner.backends.kubernetes.store_pod import why
 from runner.backends.reach import COMMAND
-from runner.errors import InfrastructureError
+from runner.errors import InfrastructureError, RunnerError
 from runner.pod.layout import PORT
 from runner.pod.probe import REACHED, UNKNOWN
 
@@ -109,12 +109,19 @@ class Pull:
 def pods(client: Client, cluster: Cluster) -> Iterator[Probe]:
     """The pods, which are removed when the context ends, however it does."""
     name = f"probe-{secrets.token_hex(3)}"
+
+    def remove() -> None:
+        client.delete_all("pods", labels=f"{manifests.PROBE}={name}", grace_s=0)
+
     try:
         for pod in manifests.probe_pods(name, cluster, seconds=LONGEST_S):
             client.create("pods", pod)
         yield Probe(client, cluster, name)
-    finally:
-        client.delete_all("pods", labels=f"{manifests.PROBE}={name}", grace_s=0)
+    except BaseException:
+        with suppress(RunnerError):  # the first error says more; they end by themselves as well
+            remove()
+        raise
+    remove()
 
 
 class Probe:
