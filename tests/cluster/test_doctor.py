@@ -16,9 +16,8 @@ from command_line import CommandLine, Told
 from faulty_runs import HELD, Cluster, write
 from tiny_runs import until
 
-from runner.backends.kubernetes.client import Client
+from runner.backends.kubernetes.client import Client, connect
 from runner.backends.kubernetes.manifests import PROBE
-from runner.backends.kubernetes.translate import NotFound
 from runner.cluster import CONFIG_MAP, KEY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -184,33 +183,28 @@ spec: {clusterQueue: NAME}
 """
 
 
-@pytest.fixture
-def queue(cluster: Cluster, apply: Apply) -> Iterator[str]:
-    """The name of a ClusterQueue that covers cores and memory alone."""
-    client, name = cluster.client, cluster.client.namespace
+@pytest.fixture(scope="module")
+def kueue(kubeconfig: Path, namespace: str, apply: Apply) -> Iterator[str]:
+    """A ClusterQueue that covers cores and memory alone, and a queue of it; its name."""
+    assert kubeconfig
+    client, name = connect(None, namespace), namespace
     try:
         apply(QUEUES.replace("NAME", name))
         until(lambda: active(client, "clusterqueues", name) == "True", "the ClusterQueue is active")
         apply(QUEUE.replace("NAME", name))  # made before, it would stay inactive for minutes
         until(lambda: active(client) == "True", "the queue is active")
-        with saying(client, queue={"name": "runs"}):
-            yield name
+        yield name
     finally:
-        for kind, one in (
-            ("localqueues", "runs"),
-            ("clusterqueues", name),
-            ("resourceflavors", name),
-        ):
-            client.delete(kind, one)
-        until(lambda: gone(client, name), "Kueue lets the ClusterQueue go")
+        client.delete("localqueues", "runs")
+        client.delete("clusterqueues", name)
+        client.delete("resourceflavors", name)
 
 
-def gone(client: Client, name: str) -> bool:
-    try:
-        client.read("clusterqueues", name)
-    except NotFound:
-        return True
-    return False
+@pytest.fixture
+def queue(cluster: Cluster, kueue: str) -> Iterator[str]:
+    """The chart names it, as long as a test lasts; the ClusterQueue's name."""
+    with saying(cluster.client, queue={"name": "runs"}):
+        yield kueue
 
 
 def active(client: Client, kind: str = "localqueues", name: str = "runs") -> str:
