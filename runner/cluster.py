@@ -267,6 +267,11 @@ class Cluster(Camel):
     gpu_hour_usd: float | None = Field(
         default=None, ge=0, description="What an hour of one GPU costs the lab, in dollars."
     )
+    gpu_idle_timeout: Duration | None = Field(
+        default=None,
+        description="How long all GPUs of a run may be unused before it is wound up; an experiment "
+        "may say less. No such bound if left out; the chart's default is two hours.",
+    )
 
 
 def example(**changes: Any) -> Cluster:

@@ -24,7 +24,7 @@ from runner.config.support import TABLES
 from runner.prices import Price
 from runner.settings import Build, Deadlines, Docker, Kubernetes, Network, Settings
 
-_DURATIONS = ("timeout", "idle_timeout", "prepare", "start", "job_ttl")
+_DURATIONS = ("timeout", "idle_timeout", "gpu_idle_timeout", "prepare", "start", "job_ttl")
 _QUANTITIES = (*get_args(Cpu)[1:], *get_args(Size)[1:])
 _KINDS = {**dict.fromkeys(_DURATIONS, "duration"), "gpu": "text or list of text"}
 

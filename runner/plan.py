@@ -11,6 +11,7 @@ from pydantic import Field
 from runner import __version__
 from runner.config import Experiment
 from runner.config.parts import Table
+from runner.config.sandbox import SandboxConfig
 from runner.config.sweep import noted
 from runner.prices import Price
 
@@ -95,6 +96,9 @@ class RunPlan(Table):
     images: PlannedImages | None = Field(default=None, description="Where it runs in containers.")
     price: Price | None = None
     gpu_hour_usd: float | None = None
+    gpu_idle_timeout_s: float | None = Field(
+        default=None, description="How long its GPUs may be unused: the least that anybody said."
+    )
     prepare_deadline_s: float
     start_deadline_s: float
     repeats: str | None = Field(default=None, description="The run that this one repeats.")
@@ -130,6 +134,12 @@ def plan_in_force(lines: Iterable[Mapping[str, Any]]) -> RunPlan:
     return RunPlan.model_validate(plan)
 
 
+def gpu_idle_timeout_s(sandbox: SandboxConfig, of_lab: float | None) -> float | None:
+    """How long the run's GPUs may be unused: the least that experiment and lab say, if any."""
+    said = [time for time in (sandbox.gpu_idle_timeout, of_lab) if time is not None]
+    return min(said) if said and sandbox.gpus_held else None
+
+
 def make_plan(
     experiment: Experiment,
     settings: Settings,
@@ -147,6 +157,7 @@ def make_plan(
     gpus: Sequence[str] = (),
     images: PlannedImages | None = None,
     gpu_hour_usd: float | None = None,
+    gpu_idle_timeout: float | None = None,
     agent: bool = True,
 ) -> RunPlan:
     """The plan out of the experiment, the settings, and what was looked up.
@@ -175,6 +186,7 @@ def make_plan(
         images=images,
         price=settings.price(experiment.agent.model) if experiment.agent.model else None,
         gpu_hour_usd=gpu_hour_usd,
+        gpu_idle_timeout_s=gpu_idle_timeout_s(experiment.sandbox, gpu_idle_timeout),
         prepare_deadline_s=settings.deadlines.prepare,
         start_deadline_s=settings.deadlines.start,
         agent=agent,

@@ -21,7 +21,7 @@ from runner.config import Experiment, load, parse
 from runner.errors import ConfigError, RecordError, UsageError
 from runner.lookups import LookUps
 from runner.names import new_run_id
-from runner.plan import RunPlan, make_plan, plan_in_force
+from runner.plan import RunPlan, gpu_idle_timeout_s, make_plan, plan_in_force
 from runner.record import Record, now, read_lines
 from runner.secrets import SecretValues
 from runner.settings import Settings
@@ -36,6 +36,7 @@ CHANGEABLE = (
     "agent.max_cost_usd",
     "sandbox.timeout",
     "sandbox.idle_timeout",
+    "sandbox.gpu_idle_timeout",
 )
 """What may differ from a record that is resumed or repeated."""
 
@@ -106,6 +107,7 @@ def from_experiment(
         gpus=resolved.gpus,
         images=resolved.images,
         gpu_hour_usd=resolved.gpu_hour_usd,
+        gpu_idle_timeout=resolved.gpu_idle_timeout,
         agent=agent,
     )
     blobs |= {item.sha256: item.blob for item in (score, script) if item}
@@ -196,7 +198,13 @@ def _allowed(plan: RunPlan, settings: Settings, file: str) -> tuple[RunPlan, Sec
     """The plan as it can be carried out here, which may be another machine than before."""
     _check_price(plan.experiment, settings, file)
     here = backend_of(settings).allowed(plan, folders=[Path.cwd()], file=file)
-    update = {"gpus": here.gpus, "images": here.images, "python": here.python}
+    update = {
+        "gpus": here.gpus,
+        "images": here.images,
+        "python": here.python,
+        "gpu_hour_usd": here.gpu_hour_usd,
+        "gpu_idle_timeout_s": gpu_idle_timeout_s(plan.experiment.sandbox, here.gpu_idle_timeout),
+    }
     return plan.model_copy(update=update), here.secrets
 
 

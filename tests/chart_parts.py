@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pre-pull": {"prePull": {"enabled": True, "nodeSelector": {"gpu": "true"}}},
     "gpu-class": {
         "gpuHourUsd": 2.5,
+        "gpuIdleTimeout": None,
         "gpuClasses": {
             "T4": None,
             "A100": {

@@ -41,6 +41,7 @@ local_dirs = [["data", "corpus"]]
 secrets = ["HF_TOKEN"]
 timeout = "2h"
 idle_timeout = 600
+gpu_idle_timeout = "1h"
 queue = "team"
 priority = "low"
 on_disruption = "fail"
@@ -213,8 +214,8 @@ def test_durations(value: Any, result: float) -> None:
     ],
 )
 def test_durations_that_are_none(value: Any) -> None:
-    for key in ("timeout", "idle_timeout"):
-        error = problem(sandbox(**{key: value}))
+    for key in ("timeout", "idle_timeout", "gpu_idle_timeout"):
+        error = problem(sandbox(gpu="A100", **{key: value}))
         assert error.key == f"sandbox.{key}"
         assert error.expected.startswith("a duration above 0")
 
@@ -306,6 +307,7 @@ def test_names_that_are_refused(name: str, offer: str) -> None:
         ({"gpu": "A100:2"}, "sandbox.gpu[0]", "gpu_count = 2"),
         ({"gpu": ["A100", "A100"]}, "sandbox.gpu", "'A100' twice"),
         ({"gpu_count": 2}, "sandbox", "`gpu` beside `gpu_count`"),
+        ({"gpu_idle_timeout": "1h"}, "sandbox", "`gpu` beside `gpu_idle_timeout`"),
         ({"gpu": "A100", "gpu_count": 0}, "sandbox.gpu_count", "1 or more, found 0"),
         ({"gpu": "A100", "gpu_count": "2"}, "sandbox.gpu_count", "a whole number, found '2'"),
         ({"debug": "yes"}, "sandbox.debug", "true or false, found 'yes'"),
@@ -430,7 +432,8 @@ def test_all_problems_are_told(folder: Path) -> None:
 
 def test_overrides(folder: Path) -> None:
     path = written(folder, EVERY_FIELD)
-    made = load(path, {"agent.max_turns": 3, "sandbox.gpu": None, "sandbox.gpu_count": 1})
+    no_gpu = {"sandbox.gpu": None, "sandbox.gpu_count": 1, "sandbox.gpu_idle_timeout": None}
+    made = load(path, {"agent.max_turns": 3, **no_gpu})
     assert made.agent.max_turns == 3
     assert made.sandbox.gpu == ()
     with pytest.raises(ConfigError, match=r"^command line: sandbox\.timeout: "):

@@ -32,7 +32,8 @@ class AgentOptions(BaseModel):
     prepared: bool = False
     """Whether preparing is over, as where init containers did it."""
     where: dict[str, str] = {}
-    """What else the attempt's line says of the place: in a pod `job`, `pod`, `pod_uid`, `node`."""
+    """What else the attempt's line says of the place: in a pod `job`, `pod`, `pod_uid`, `node`,
+    and `since` when it has its GPUs."""
     reason: str = "started"
     """Why this attempt was begun."""
     plan: RunPlan | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,9 @@ class Toolbox:
 
     def __init__(self, session: Session, mode: ExecutionMode, images_left: int = IMAGES) -> None:
         self.session, self.images_left = session, images_left
-        self._warned: set[str] = set()
+        self.warnings: list[str] = []
+        """The sandbox's, as they were heard beside the tools: each is told with the next answer."""
+        self._told: set[str] = set()
         cells: dict[str, tuple[type[inputs.Input], Callable[[Any, str], Answer]]] = {
             "run_cell": (inputs.RunCell, self._run_cell),
             "run_existing_cell": (inputs.RunExistingCell, self._run_existing_cell),
@@ -113,7 +115,7 @@ class Toolbox:
         current = self.session.boot
         self.session.boot = boot or current
         try:
-            return run(asked, op)
+            return self._warned_of(run(asked, op))
         except LostOperation as error:
             current = error.boot
             return self._lost(error)
@@ -211,8 +213,7 @@ class Toolbox:
             images_left=min(self.images_left, MOST_IMAGES_AT_ONCE),
         )
         self.images_left -= seen.images_used
-        words = [f"[warning] {warning}" for warning in self._new(result.warnings)]
-        words += [more] if more else []
+        words = [*self._new(result.warnings), *([more] if more else [])]
         content = [*seen.content, *({"type": "text", "text": w} for w in words)]
         # The Messages API refuses an error with an image in it.
         failed = result.final and result.state not in fine
@@ -230,11 +231,15 @@ class Toolbox:
             return text(LOST, is_error=True)
         return self._seen(error.known, more=f"[the sandbox was replaced or restarted: {GONE}]")
 
-    def _new(self, warnings: tuple[str, ...]) -> list[str]:
+    def _warned_of(self, answer: Answer) -> Answer:
+        words = [{"type": "text", "text": words} for words in self._new(self.warnings)]
+        return Answer([*answer.content, *words], answer.is_error)
+
+    def _new(self, warnings: Sequence[str]) -> list[str]:
         """Those that the model was not shown yet: the sandbox repeats them in every answer."""
-        fresh = [warning for warning in warnings if warning not in self._warned]
-        self._warned.update(fresh)
-        return fresh
+        fresh = [warning for warning in warnings if warning not in self._told]
+        self._told.update(fresh)
+        return [f"[warning] {warning}" for warning in fresh]
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from runner import locks
 from runner.agent.conversation import Conversation
+from runner.agent.gpus import GpuWatch
 from runner.agent.loop import Loop, Outcome, Stop, Stopped
 from runner.agent.options import AgentOptions
 from runner.agent.providers import Provider
@@ -55,8 +56,9 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
     if pod := options.where.get("pod_uid"):
         writer.watch(options.record, pod, lambda: os._exit(writer.LEFT))
     record.say("attempt", attempt=attempt, reason=reason, **place, **changed)
-    session = Session(Endpoint(options.url, options.token_file.read_text().strip()))
+    session = Session(Endpoint(options.url, options.token_file.read_text().strip()), alert=True)
     puller: Puller | None = None
+    gpus: GpuWatch | None = None
     try:
         provider = provider_of(plan, record, key)
         conversation = Conversation()
@@ -69,6 +71,8 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         puller.start()
         mode = plan.experiment.sandbox.execution_mode
         tools = Toolbox(session, mode, IMAGES - conversation.images)
+        if plan.experiment.sandbox.gpus_held:
+            gpus = _watch_gpus(session, record, tools, stop)
         left_s = plan.experiment.sandbox.timeout - spent_s(_lines(options))
         loop = Loop(
             plan, record, conversation, provider, tools, stop, left_s, catch_up=puller.catch_up
@@ -82,7 +86,7 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         outcome = Outcome("failed", words, error.exit_status)
     except RunnerError as error:
         outcome = Outcome("failed", str(error), error.exit_status)
-    return _end(outcome, plan, record, session, puller, options, stop)
+    return _end(outcome, plan, record, session, puller, gpus, options, stop)
 
 
 def provider_of(plan: RunPlan, record: Record, key: str) -> Provider:
@@ -138,6 +142,20 @@ def _watch_sandbox(options: AgentOptions, stop: Stop) -> None:
 
     if options.sandbox_lock:
         threading.Thread(target=watch, name="sandbox", daemon=True).start()
+
+
+def _watch_gpus(session: Session, record: Record, tools: Toolbox, stop: Stop) -> GpuWatch:
+    """Have the run end when its GPUs are unused for too long, whatever it waits for."""
+
+    def warn(warnings: list[str]) -> None:
+        tools.warnings = warnings
+
+    def end(outcome: Outcome) -> None:
+        stop.outcome = stop.outcome or outcome
+
+    watch = GpuWatch(Session(session.endpoint, reconnect_s=0.0), record, warn, end)
+    watch.start()
+    return watch
 
 
 def _gone(options: AgentOptions) -> bool:
@@ -208,6 +226,7 @@ def _end(
     record: Record,
     session: Session,
     puller: Puller | None,
+    gpus: GpuWatch | None,
     options: AgentOptions,
     stop: Stop,
 ) -> int:
@@ -227,6 +246,8 @@ def _end(
         before = stop.outcome
         scored = score(record, plan.score, told_to_leave=lambda: stop.outcome is not before)
         record.say("score", **scored)
+    if gpus is not None:
+        gpus.finish()
     if outcome.state in OWN_ENDS:
         _let_go(session, options)
     record.say(

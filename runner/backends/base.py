@@ -31,7 +31,7 @@ class Resolved:
     the client has to bring; none where the backend has them. `clones` says that it
     clones with credentials of its own, which may read what this machine may not. `hub`
     is the URL that it fetches models from, and without this user's login; None for a
-    backend that fetches them as this user does.
+    backend that fetches them as this user does. `gpu_idle_timeout` is the lab's, in seconds.
     """
 
     python: str
@@ -40,6 +40,7 @@ class Resolved:
     gpus: tuple[str, ...] = ()
     images: PlannedImages | None = None
     gpu_hour_usd: float | None = None
+    gpu_idle_timeout: float | None = None
     clones: bool = False
     hub: str | None = None
 

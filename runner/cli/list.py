@@ -11,7 +11,7 @@ import typer
 
 from runner.cli.context import Cli
 from runner.cli.options import Sweep
-from runner.cli.summary import gpu_count
+from runner.cli.summary import gpu_json
 from runner.cli.words import between, clock, dollars, moment, seconds, tokens
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "tokens": run.tokens,
         "cost_usd": run.cost_usd,
         "score": run.score,
-        "gpus": gpu_count(run),
+        **gpu_json(run),
         "repos": [{key: repo.get(key) for key in ("url", "ref", "commit")} for repo in run.repos],
     }
 

@@ -25,16 +25,16 @@ def command(cli: Cli, run: Run = None) -> int:
     In words: what it waits for, how long each phase took, what it cost, what to do next.
     """
     from runner.cli.list import as_json
-    from runner.cli.summary import gpu_hours, made, next_lines
+    from runner.cli.summary import made, next_lines
 
     path, handle = cli.look(run, needed=False)
     status = cli.engine.status(handle)
     if cli.json:
-        hours = gpu_hours(status.run)
         cli.emit(
             **as_json(status),
             since=status.since,
             mend=status.mend,
+            bound=status.run.bound,
             agent_alive=status.agent_alive,
             sandbox_alive=status.sandbox_alive,
             preparing=[vars(phase) for phase in status.phases],
@@ -42,8 +42,6 @@ def command(cli: Cli, run: Run = None) -> int:
             attempts=status.run.attempts,
             retries=status.run.retries,
             outputs=status.run.outputs,
-            gpu_hours=hours[0] if hours else 0.0,
-            gpu_usd=hours[1] if hours else 0.0,
             record=str(path),
         )
         return 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runner.cli.words import between, count, dollars, seconds, size, tokens
+from runner.cli.words import between, count, dollars, hours, seconds, size, tokens
 from runner.record.run import RunState
 
 EXITS = {"done": 0, "failed": 1, "bound": 4, "timeout": 124, "cancelled": 130, "interrupted": 3}
@@ -34,23 +34,39 @@ def spent(run: RunState) -> str:
 
 
 def gpu_count(run: RunState) -> int:
-    """How many GPUs it has: those picked for it, or as many as it asked the cluster for."""
-    asked = (run.plan.get("experiment") or {}).get("sandbox") or {}
-    return len(run.plan.get("gpus") or ()) or (asked.get("gpu_count", 1) if asked.get("gpu") else 0)
+    """How many GPUs it has, or has asked the cluster for."""
+    return int(run.gpus["count"])
 
 
-def gpu_hours(run: RunState) -> tuple[float, float | None] | None:
-    """Hours of all GPUs together while it ran, and their dollars if known; None without GPUs."""
-    gpus = gpu_count(run)
-    if not gpus or not run.started:
-        return None
-    ran = sum(
-        between(phase["started"], phase["ended"]) or 0.0
-        for phase in run.phases
-        if phase["of"] == "run" and phase["name"] in ("running", "ending")
-    )
-    hours, price = gpus * ran / 3600, run.plan.get("gpu_hour_usd")
-    return hours, None if price is None else hours * price
+def gpu_usd(run: RunState) -> float | None:
+    """What the GPUs cost the lab while the run held them; None where nobody says what an hour is.
+
+    A GPU that is held and not used costs as much, as nobody else has it.
+    """
+    price = run.plan.get("gpu_hour_usd")
+    return None if price is None else run.gpus["held_s"] / 3600 * float(price)
+
+
+def gpu_json(run: RunState) -> dict[str, Any]:
+    """What programs are told of a run's GPUs."""
+    return {
+        "gpus": gpu_count(run),
+        "gpu_hours": run.gpus["held_s"] / 3600,
+        "gpu_hours_used": run.gpus["used_s"] / 3600,
+        "gpu_use_source": run.gpus["source"],
+        "gpu_usd": gpu_usd(run) if gpu_count(run) else 0.0,
+    }
+
+
+def gpu_words(run: RunState) -> str:
+    """The same in words."""
+    held_s, used_s = run.gpus["held_s"], run.gpus["used_s"]
+    words = f"{hours(held_s)} held"
+    if source := run.gpus["source"]:
+        share = 100 * used_s / max(held_s, used_s, 1e-9)
+        words += f", {hours(used_s)} used ({share:.0f} %, by {source})"
+    usd = gpu_usd(run)
+    return words if usd is None else f"{words}, {dollars(usd)}"
 
 
 def made(run: RunState) -> Iterator[tuple[str, str]]:
@@ -61,9 +77,8 @@ def made(run: RunState) -> Iterator[tuple[str, str]]:
     if run.score is not None:
         yield "score", json.dumps(run.score)
     yield "spent", spent(run)
-    if hours := gpu_hours(run):
-        cost = "" if hours[1] is None else f", {dollars(hours[1])}"
-        yield "gpu", f"{hours[0]:.2f} GPU hours{cost}"
+    if gpu_count(run):
+        yield "gpu", gpu_words(run)
 
 
 def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str, str]]:
@@ -74,7 +89,7 @@ def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str
         yield command("resume", run_id, raise_it[run.bound], _more(run)), "goes on where it was"
     elif state == "timeout":
         yield command("resume", run_id, "--timeout", "…"), "goes on with more time"
-    elif state in ("interrupted", "cancelled"):
+    elif state in ("bound", "interrupted", "cancelled"):  # GPUs that were idle are no more
         yield command("resume", run_id), "goes on where it was" if run.attempts else "starts it"
     elif state == "failed":
         yield command("logs", run_id, "--processes"), "what its processes said"

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from runner.backends.base import Status, sweep_of
-from runner.cli.summary import gpu_hours
-from runner.cli.words import between, count, dollars, seconds
+from runner.cli.words import between, count, dollars, hours, seconds
 from runner.config.sweep import words
 from runner.errors import RunnerError
 from runner.record.run import RunState
@@ -49,8 +48,8 @@ def own_words(run: RunState) -> str:
 
 def spent(found: Sequence[Status]) -> str:
     """What all of them cost, and how long it was from the first to the last."""
-    hours = [used for status in found if (used := gpu_hours(status.run))]
-    gpus = f" · {sum(h for h, _ in hours):.2f} GPU hours" if hours else ""
+    held_s = [status.run.gpus["held_s"] for status in found if status.run.gpus["count"]]
+    gpus = f" · {hours(sum(held_s))}" if held_s else ""
     created = [status.run.created for status in found if status.run.created]
     ended = [status.run.ended for status in found if status.run.ended]
     took = seconds(between(min(created), max(ended))) if created and ended else ""

@@ -64,6 +64,13 @@ def between(start: str | None, end: str | None, now: datetime | None = None) -> 
     return (ended - begun).total_seconds() if begun else None
 
 
+def hours(seconds: float) -> str:
+    """GPU seconds as hours, or minutes where they are few."""
+    if seconds < 600:
+        return f"{seconds / 60:.1f} GPU minutes"
+    return f"{seconds / 3600:.2f} GPU hours"
+
+
 def tokens(kinds: Mapping[str, int]) -> int:
     """Tokens of every kind together."""
     return sum(kinds.values())

@@ -69,6 +69,9 @@ KUBERNETES: Mapping[str, Row] = {
     "sandbox.secrets": Row("taken from the namespace's Secrets; a missing one is refused"),
     "sandbox.timeout": Row("ends the run"),
     "sandbox.idle_timeout": Row("ends the sandbox"),
+    "sandbox.gpu_idle_timeout": Row(
+        "ends the run; the chart's `gpuIdleTimeout` where that is less"
+    ),
     "sandbox.queue": Row("the Kueue LocalQueue that the Job waits in"),
     "sandbox.priority": Row("its WorkloadPriorityClass; without a queue the pod's PriorityClass"),
     "sandbox.on_disruption": Row("`resume`: a new pod goes on; `fail`: the Job fails"),

@@ -171,6 +171,9 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.secrets": Row("taken from your environment or a .env file; a missing one is refused"),
     "sandbox.timeout": Row("ends the run"),
     "sandbox.idle_timeout": Row("ends the sandbox"),
+    "sandbox.gpu_idle_timeout": Row(
+        "ends the run; the settings' `gpu_idle_timeout` where that is less"
+    ),
     "sandbox.queue": Row("refused: needs kubernetes", _QUEUEING),
     "sandbox.priority": Row("refused: needs kubernetes", _QUEUEING),
     "sandbox.on_disruption": Row("refused: needs kubernetes", _DISRUPTION),

@@ -152,6 +152,11 @@ class SandboxConfig(Table):
     idle_timeout: Duration = Field(
         default=900.0, description="How long the sandbox lives when nobody uses it."
     )
+    gpu_idle_timeout: Duration | None = Field(
+        default=None,
+        description="How long all GPUs of a run may be unused before it is wound up; as long as "
+        "the lab says if left out.",
+    )
     queue: str | None = Field(default=None, min_length=1, description="Kueue queue to wait in.")
     priority: str | None = Field(
         default=None, min_length=1, description="Priority class in the queue."
@@ -177,6 +182,8 @@ class SandboxConfig(Table):
     def _consistent(self) -> SandboxConfig:
         if self.gpu_count != 1 and not self.gpu:
             raise refuse("`gpu` beside `gpu_count`", found="no `gpu`")
+        if self.gpu_idle_timeout is not None and not self.gpu:
+            raise refuse("`gpu` beside `gpu_idle_timeout`", found="no `gpu`")
         if both := sorted(set(self.env) & set(self.secrets)):
             raise refuse("a variable in `env` or in `secrets`", found=f"{both[0]} in both")
         if self.models and (moved := [name for name in CACHES if name in self.env]):
@@ -204,6 +211,11 @@ class SandboxConfig(Table):
     def packages(self) -> tuple[str, ...]:
         """Every Python package that is asked for, each once."""
         return tuple(dict.fromkeys(self.python_packages + self.notebook_packages))
+
+    @property
+    def gpus_held(self) -> int:
+        """How many GPUs the run holds."""
+        return self.gpu_count if self.gpu else 0
 
     @property
     def cores(self) -> float | None:

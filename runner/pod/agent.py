@@ -12,6 +12,7 @@ import os
 import signal
 import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,7 +81,7 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
     """Supervise the run, unless it is over already or must not go on."""
     plan = RunPlan.model_validate_json(layout.PLAN.read_bytes())
     last = os.environ.get(turns.AFTER)
-    where = place(os.environ)
+    where = place(os.environ) | since(layout.PLAN)
     if pod := where.get("pod_uid"):
         writer.watch(record, pod, leave)
     held.callback(os.close, Record.open(record).take_lock(writer.LOCK_S))
@@ -145,6 +146,12 @@ def place(environ: Mapping[str, str]) -> dict[str, str]:
     # A Job's pods are called after it, with five characters more.
     job = environ.get("RUNNER_JOB") or found.get("pod", "").rpartition("-")[0]
     return {"job": job, **found} if job else found
+
+
+def since(mounted: Path) -> dict[str, str]:
+    """Since when this pod has its GPU: its volumes were mounted, and no image pulled yet."""
+    time = datetime.fromtimestamp(mounted.stat().st_mtime, UTC)
+    return {"since": time.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
 
 
 def _reason(told: Path) -> str:

@@ -17,6 +17,7 @@ TOKENS = (
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
 )
+NO_GPUS = {"count": 0, "held_s": 0.0, "used_s": 0.0, "source": ""}
 ENDED = ("done", "failed", "bound", "timeout", "cancelled", "interrupted")
 """The states in which a run can end."""
 
@@ -28,7 +29,8 @@ class RunState:
     `phases` are the run's own states and, with `of` = "sandbox", the steps of
     each sandbox's start. `cost_usd` sums what is known: None where no price
     is, and too little by `unpriced_turns` turns otherwise. Each of `outputs`
-    has the number of the transcript `line` that named it last.
+    has the number of the transcript `line` that named it last. `gpus` counts
+    GPU seconds: those held up to the last line, and those used of them.
     """
 
     schema: int = 1
@@ -59,6 +61,7 @@ class RunState:
     versions: dict[str, Any] = field(default_factory=dict)
     score: Any = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    gpus: dict[str, Any] = field(default_factory=lambda: dict(NO_GPUS))
     journal: dict[str, Any] = field(default_factory=lambda: {"lines": 0, "head": NO_LINE})
     plan: dict[str, Any] = field(default_factory=dict)
 
@@ -97,6 +100,10 @@ class RunFold:
         self._lines = 0
         self._now = RunState()
         self._last_state = ""
+        self._heard: datetime | None = None
+        """When the last line was written."""
+        self._held = False
+        """Whether an attempt has the GPUs."""
 
     def state(self) -> RunState:
         """Say what the lines so far amount to."""
@@ -106,10 +113,13 @@ class RunFold:
         """Take one more line of the transcript; RecordError where it is malformed."""
         self._lines += 1
         step = getattr(self, f"_on_{line.get('type')}", None)
-        if step is None:
-            return
         try:
-            self._now = RunState(**(self._now.__dict__ | step(line)))
+            change = step(line) if step else {}
+            gpus = change.get("gpus", self._now.gpus)
+            if gpus["count"]:
+                change["gpus"] = self._with_time(gpus, line)
+            if change:
+                self._now = RunState(**(self._now.__dict__ | change))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(
                 f"transcript line {self._lines}: is no line of type {line.get('type')}: {error!r}"
@@ -131,6 +141,7 @@ class RunFold:
             "packages": list(plan.get("packages") or []),
             "versions": dict(plan.get("versions") or {}),
             "plan": plan,
+            "gpus": NO_GPUS | {"count": _gpus(plan)},
         }
 
     def _on_state(self, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,6 +217,10 @@ class RunFold:
         error = line.get("error")
         return {"score": {"error": error} if error else line.get("score")}
 
+    def _on_gpus(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        found = {key: line[key] for key in ("used_s", "source")}
+        return {"gpus": self._now.gpus | found}
+
     def _on_end(self, line: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "state": line.get("state", ""),
@@ -217,6 +232,18 @@ class RunFold:
             "journal": line.get("journal") or self._now.journal,
         }
 
+    def _with_time(self, gpus: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+        """With the time up to this line: each attempt counts from its place's begin to its last."""
+        time, kind = datetime.fromisoformat(line["time"]), line["type"]
+        since = self._heard if self._held else time
+        if kind == "attempt":
+            begun = datetime.fromisoformat(line.get("since") or line["time"])
+            since = max(begun, self._heard or begun)
+        spent_s = gpus["count"] * max((time - (since or time)).total_seconds(), 0.0)
+        self._held = kind == "attempt" or (self._held and kind != "end")
+        self._heard = time
+        return {**gpus, "held_s": round(gpus["held_s"] + spent_s, 3)}
+
     def _closed(self, time: str | None) -> list[dict[str, Any]]:
         """All phases so far, the one that went on until `time` ended."""
         return [
@@ -225,6 +252,11 @@ class RunFold:
             else _phase("run", phase["name"], phase["started"], time)
             for phase in self._now.phases
         ]
+
+
+def _gpus(plan: Mapping[str, Any]) -> int:
+    asked = (plan.get("experiment") or {}).get("sandbox") or {}
+    return int(asked.get("gpu_count", 1)) if asked.get("gpu") else 0
 
 
 def _phase(of: str, name: str, started: str | None, ended: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ kernel_main.py              the kernel's entry, which the kernel's own Python ru
 commands.py  shell.py       shell commands
 files.py                    files of the workspace
 watch.py  memory.py         memory, disk, idleness, the run's time
+gpus.py  meter.py           whether the GPUs are used
 processes.py                every process ends with the sandbox
 server.py                   the jupyter_server that carries all this
 handlers.py  file_handlers.py   the HTTP interface (openapi.json)

@@ -7,7 +7,7 @@ import json
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,8 @@ class Book:
         self.notebook = Notebook()
         self.operations: dict[str, Operation] = {}
         self.warnings: list[str] = []
+        self.gpus: dict[str, Any] = {}
+        """The last line about GPUs, which an earlier boot may have written."""
         self._live: dict[str, replay.OneCell] = {}
         self._results: OrderedDict[str, tuple[int, Outputs]] = OrderedDict()
         self._held = 0
@@ -81,8 +83,7 @@ class Book:
     def take_up(self) -> None:
         """Go on with the journal that an earlier boot left, and say what was lost with it."""
         earlier = self.journal.lines
-        lines = self.journal.replay()
-        self.operations = replay.fold(lines, self.notebook)
+        self.operations = replay.fold(self._known(), self.notebook)
         self.journal.append("boot", schema=1, versions=replay.versions())
         _log.info("server started (boot %s)", self.boot)
         for operation in self.operations.values():
@@ -93,6 +94,12 @@ class Book:
                 "the sandbox was restarted: a new kernel runs, all variables are gone, "
                 "files are still there"
             )
+
+    def _known(self) -> Iterator[dict[str, Any]]:
+        for line in self.journal.replay():
+            if line["type"] == "gpus":
+                self.gpus = line
+            yield line
 
     # -- operations ------------------------------------------------------------------------
 

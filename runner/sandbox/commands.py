@@ -17,7 +17,7 @@ class Commands:
     def __init__(self, book: Book, workspace: Path, env: Mapping[str, str]) -> None:
         self._book, self._workspace, self._env = book, workspace, env
         self.active_at = 0.0
-        """Event-loop time of the last output."""
+        """Event-loop time of the last output or end."""
         self.running: dict[str, Command | None] = {}
         """By operation; None while it is being started."""
 
@@ -53,6 +53,7 @@ class Commands:
             return
         finally:
             del self.running[operation.id]
+            self.active_at = asyncio.get_running_loop().time()
         for stream, mask in masks.items():
             write(stream, mask.flush())
         state = "interrupted" if operation.interrupting else "error" if status else "ok"

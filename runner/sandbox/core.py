@@ -18,6 +18,7 @@ from runner.sandbox.book import Book
 from runner.sandbox.commands import Commands
 from runner.sandbox.edits import edit
 from runner.sandbox.executions import Executions
+from runner.sandbox.meter import Meter
 from runner.sandbox.operations import Operation
 from runner.sandbox.options import Options
 from runner.sandbox.seen import remembered
@@ -49,6 +50,10 @@ class Sandbox:
         self.environment = json.loads("".join(_noted(options.environment)) or "{}")
         self.full = ""
         """Why no cell may run and no file be uploaded (the disk), or empty."""
+        self.gpus: Meter | None = None
+        """What is known of the GPUs' use, once the kernel is ready; None without GPUs."""
+        self.gpus_unused = ""
+        """Why the run is to be wound up, when its GPUs were not used for too long, or empty."""
         self.touched_at = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
         """Set when the sandbox is to end by itself."""
@@ -95,7 +100,12 @@ class Sandbox:
     @property
     def active_at(self) -> float:
         """Event-loop time of the last use, or the last output."""
-        return max(self.touched_at, self.executions.active_at, self.commands.active_at)
+        return max(self.touched_at, self.ran_at)
+
+    @property
+    def ran_at(self) -> float:
+        """Event-loop time at which a cell or a command last gave a sign of life."""
+        return max(self.executions.active_at, self.commands.active_at)
 
     @property
     def ready_at(self) -> float | None:

@@ -122,6 +122,9 @@ class InfoHandler(Api):
                 "queued": len(box.executions.queue),
                 "journal": {"lines": box.journal.lines, "failure": box.journal.failure},
                 "warnings": box.book.warnings,
+                "gpus": box.gpus.view() | {"limit_s": box.gpus.limit_s, "over": box.gpus_unused}
+                if box.gpus
+                else None,
                 "workspace": str(box.options.workspace),
                 "phases": box.phases,
                 "environment": box.environment,
@@ -144,15 +147,17 @@ class Operations(Api):
         after = None
         if self.get_query_argument("after", None) is not None:
             after = int(self.number("after", 0, MOST_LINES))
+        warnings, start = self.sandbox.book.warnings, after
+        known = len(warnings)
         try:
             async with asyncio.timeout(wait):
-                if after is None:
-                    await operation.done.wait()
-                else:
-                    start = after
-                    await self.sandbox.changed.until(
-                        lambda: operation.final or operation.lines.last > start
+                await self.sandbox.changed.until(
+                    lambda: (
+                        operation.final
+                        or len(warnings) > known
+                        or (start is not None and operation.lines.last > start)
                     )
+                )
         except TimeoutError:
             pass
         # A client is told nothing that a SIGKILL of this server could take back.

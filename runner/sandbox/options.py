@@ -37,6 +37,14 @@ class Options(BaseModel):
     timeout_s: float
     """Time of the run, counted from the kernel's readiness; what is left of it, when resumed."""
     idle_timeout_s: float
+    gpus: int = 0
+    """How many GPUs the run holds."""
+    gpu_uuids: tuple[str, ...] = ()
+    """Which, where nvidia-smi shows others as well."""
+    gpu_idle_s: float | None = None
+    """How long all of them may be unused."""
+    agent: bool = True
+    """Whether an agent drives it, which winds up when something is over."""
     memory_bytes: int | None = None
     disk_bytes: int | None = None
     address: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What ends a sandbox, or warns in it: memory, disk, idleness, the run's time."""
+"""What ends a sandbox, or warns in it: memory, disk, idleness, unused GPUs, the run's time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from runner.sandbox import memory
+from runner.sandbox import gpus, memory
 from runner.sandbox.core import Sandbox
 
 EVERY_S = 0.1
@@ -20,7 +20,8 @@ KILL_AT = 0.95
 kills the whole container."""
 WARN_DISK_AT, STOP_DISK_AT = 0.80, 0.95
 WIND_UP_S = 300.0
-"""After the run's timeout the agent has this long to collect outputs and to end the run."""
+"""After the run's timeout, or when its GPUs were unused for too long, the agent has this long to
+collect outputs and to end the run."""
 
 
 async def watch(sandbox: Sandbox) -> None:
@@ -28,6 +29,8 @@ async def watch(sandbox: Sandbox) -> None:
     sandbox.spawn(_watch_memory(sandbox))
     if sandbox.options.disk_bytes:
         sandbox.spawn(_watch_disk(sandbox, sandbox.options.disk_bytes))
+    if sandbox.options.gpus:
+        sandbox.spawn(gpus.watch(sandbox))
     told = False
     while not sandbox.ended.is_set():
         if sandbox.journal.failure and not told:
@@ -49,6 +52,9 @@ def over(sandbox: Sandbox, time: float) -> str:
     unused = time - sandbox.active_at
     if spent > options.timeout_s + WIND_UP_S:
         return f"the run's time ({options.timeout_s:g} s) is over; the sandbox ends"
+    unused_at = sandbox.gpus.over_at if sandbox.gpus else None
+    if unused_at is not None and time > unused_at + (WIND_UP_S if options.agent else 0.0):
+        return f"{sandbox.gpus_unused}; the sandbox ends"
     # A cell that is silent for days keeps the sandbox, but not past the run's own time.
     # Nobody can use it before its kernel is there; how long that may take is limited elsewhere.
     used = sandbox.kernel_state == "starting" or (sandbox.busy and spent <= options.timeout_s)

@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -37,12 +37,16 @@ class Session:
     was repeated after a broken connection is done once. Calls raise
     SandboxUnreachable when the server stays away for `reconnect_s` seconds,
     LostOperation when another boot of the sandbox answers, OperationError
-    with the server's own words when it refuses.
+    with the server's own words when it refuses. With `alert` no call goes on
+    waiting for an operation when the sandbox has a new warning.
     """
 
-    def __init__(self, endpoint: Endpoint, *, reconnect_s: float = RECONNECT_S) -> None:
-        self.endpoint, self.reconnect_s = endpoint, reconnect_s
+    def __init__(
+        self, endpoint: Endpoint, *, reconnect_s: float = RECONNECT_S, alert: bool = False
+    ) -> None:
+        self.endpoint, self.reconnect_s, self.alert = endpoint, reconnect_s, alert
         self.boot = ""
+        self._warnings = 0
         self._http = httpx.Client(
             base_url=endpoint.url.rstrip("/") + "/runner/v1",
             headers={"Authorization": f"token {endpoint.token}"},
@@ -85,7 +89,7 @@ class Session:
                             hint="use a client and an image of the same release",
                         )
                     if info["ready"]:
-                        self.boot = info["boot"]
+                        self.boot, self._warnings = info["boot"], len(info["warnings"])
                         return info
                     if info["kernel"]["state"] == "dead":
                         raise SandboxUnreachable(f"no kernel: {info['kernel']['reason']}")
@@ -280,9 +284,17 @@ class Session:
 
     def _await(self, op: str, answer: dict[str, Any], end: float) -> Result:
         while not answer["final"] and (left := end - time.monotonic()) > 0:
+            if self._warned(answer) and self.alert:
+                break
             params = {"wait": min(POLL_S, left)}
             answer = self._json("GET", f"/operations/{op}", params=params)
+        self._warned(answer)
         return result_of(answer)
+
+    def _warned(self, answer: Mapping[str, Any]) -> bool:
+        """Whether there are other warnings than when this was last asked."""
+        before, self._warnings = self._warnings, len(answer.get("warnings", ())) or self._warnings
+        return self._warnings != before
 
     def _json(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         value: dict[str, Any] = self._request(method, url, **kwargs).json()

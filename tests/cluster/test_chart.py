@@ -74,6 +74,7 @@ def test_defaults_are_those_of_the_code() -> None:
     assert found.pods == Pods()
     assert found.secrets == Secrets()
     assert (found.job_ttl, found.gpu_hour_usd) == (86400.0, None)
+    assert found.gpu_idle_timeout == 7200.0
     assert (found.records.claim, found.cache_claim) == ("runner-records", None)
     assert found.network.ca_bundle is None
 
@@ -83,7 +84,7 @@ def test_every_value_reaches_the_clients() -> None:
     assert one.gpu_classes["A100"].runtime_class_name == "nvidia"
     assert one.gpu_classes["A100"].tolerations[0].toleration_seconds == 5
     assert "T4" not in one.gpu_classes
-    assert one.gpu_hour_usd == 2.5
+    assert (one.gpu_hour_usd, one.gpu_idle_timeout) == (2.5, None)
     assert one.secrets.where("HF_TOKEN").secret == "huggingface"
     assert one.secrets.where("OTHER").secret == "keys"
     assert one.secrets.git == "git-credentials"
@@ -208,6 +209,7 @@ def refusal(given: str) -> str:
         ({"gpuClasses": {"A100": {"value": "x"}}}, "/gpuClasses/A100': additional properties"),
         ({"gpuClasses": {"B200": {"values": []}}}, "/gpuClasses/B200/values"),
         ({"gpuHourUsd": "2.5"}, "/gpuHourUsd"),
+        ({"gpuIdleTimeout": "never"}, "/gpuIdleTimeout"),
         ({"secrets": {"OPENROUTER_API_KEY": "sk"}}, "'OPENROUTER_API_KEY' not allowed"),
         ({"secrets": {"named": {"HF_TOKEN": "x"}}}, "/secrets/named/HF_TOKEN"),
         ({"records": {"s3": {"url": "bucket", "secret": "s"}}}, "/records/s3/url"),

@@ -131,14 +131,23 @@ def test_tree_size(tmp_path: Path) -> None:
 
 
 def over(
-    *, ready: float | None, active: float, busy: bool, now: float, kernel: str = "idle"
+    *,
+    ready: float | None,
+    active: float,
+    busy: bool,
+    now: float,
+    kernel: str = "idle",
+    unused: float | None = None,
+    agent: bool = True,
 ) -> str:
     box = SimpleNamespace(
         ready_at=ready,
         active_at=active,
         busy=busy,
         kernel_state=kernel,
-        options=SimpleNamespace(timeout_s=1000.0, idle_timeout_s=100.0),
+        gpus=SimpleNamespace(over_at=unused),
+        gpus_unused="its GPU was not used",
+        options=SimpleNamespace(timeout_s=1000.0, idle_timeout_s=100.0, agent=agent),
     )
     return watch.over(cast(Any, box), now)
 
@@ -158,6 +167,12 @@ def over(
         ),
         ({"ready": None, "active": 0, "busy": False, "now": 101}, "nobody used this sandbox"),
         ({"ready": None, "active": 0, "busy": False, "now": 101, "kernel": "starting"}, ""),
+        ({"ready": 0, "active": 300, "busy": True, "now": 300, "unused": 1}, ""),
+        ({"ready": 0, "active": 302, "busy": True, "now": 302, "unused": 1}, "GPU was not used"),
+        (
+            {"ready": 0, "active": 2, "busy": True, "now": 2, "unused": 1, "agent": False},
+            "GPU was not used",
+        ),
     ],
 )
 def test_when_a_sandbox_ends(state: dict[str, Any], words: str) -> None:

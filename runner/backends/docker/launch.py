@@ -219,6 +219,7 @@ def _directory(path: Path) -> tarfile.TarInfo:
 def _entry(path: Path) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(str(path).lstrip("/"))
     entry.uid = entry.gid = UID
+    entry.mtime = int(time.time())  # that of the plan tells since when the run is there
     return entry
 
 

@@ -72,6 +72,7 @@ def resolve(
         gpus=gpus,
         images=_planned(client, settings, image, found.image),
         gpu_hour_usd=settings.gpu_hour_usd,
+        gpu_idle_timeout=settings.gpu_idle_timeout,
     )
 
 
@@ -112,6 +113,7 @@ def allowed(
         gpus=gpus,
         images=planned,
         gpu_hour_usd=settings.gpu_hour_usd,
+        gpu_idle_timeout=settings.gpu_idle_timeout,
     )
 
 

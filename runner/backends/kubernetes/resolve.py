@@ -109,6 +109,7 @@ def resolve(
         secrets=SecretValues(),
         images=_images(cluster, image, found.image),
         gpu_hour_usd=cluster.gpu_hour_usd,
+        gpu_idle_timeout=cluster.gpu_idle_timeout,
         clones=cluster.secrets.git is not None,
         hub=cluster.pods.env.get("HF_ENDPOINT", models.HUB),
     )
@@ -138,6 +139,7 @@ def allowed(client: Asked, cluster: Cluster, plan: RunPlan, *, file: str) -> Res
         secrets=SecretValues(),
         images=images,
         gpu_hour_usd=cluster.gpu_hour_usd,
+        gpu_idle_timeout=cluster.gpu_idle_timeout,
     )
 
 

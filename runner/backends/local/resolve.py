@@ -36,7 +36,14 @@ def resolve(
     python = experiment.sandbox.python_version or platform.python_version()
     progress("resolving packages")
     pins = packages.resolve(experiment.sandbox.packages, interpreter(python), LOOK_UP_DEADLINE_S)
-    return Resolved(python, pins, secrets, gpus, gpu_hour_usd=settings.gpu_hour_usd)
+    return Resolved(
+        python,
+        pins,
+        secrets,
+        gpus,
+        gpu_hour_usd=settings.gpu_hour_usd,
+        gpu_idle_timeout=settings.gpu_idle_timeout,
+    )
 
 
 def allowed(
@@ -52,7 +59,14 @@ def allowed(
     """What holds for a plan from a record: its packages stay; this may be another machine."""
     gpus = _gpus(experiment, settings, file)
     secrets = look_up(names, folders)
-    return Resolved(python, tuple(pins), secrets, gpus, gpu_hour_usd=settings.gpu_hour_usd)
+    return Resolved(
+        python,
+        tuple(pins),
+        secrets,
+        gpus,
+        gpu_hour_usd=settings.gpu_hour_usd,
+        gpu_idle_timeout=settings.gpu_idle_timeout,
+    )
 
 
 def _gpus(experiment: Experiment, settings: Settings, file: str) -> tuple[str, ...]:

@@ -1,0 +1,70 @@
+"""How the GPUs are used, out of the sandbox and into the record; unused ones end the run."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.agent.loop import Outcome
+from runner.errors import RunnerError
+from runner.record import Record
+from runner.session import Session
+
+LOOK_S = 2.0
+SAY_EVERY_S = 60.0
+"""How often the record is told; it is also as far as a dead agent's record may be behind."""
+BOUND = "gpu_idle"
+LEAVE_S = 5.0
+
+
+class GpuWatch:
+    """Asks the sandbox on a thread of its own, whatever the model or a tool waits for.
+
+    `session` must not repeat what fails for long. `warn` is told the sandbox's warnings, `end`
+    the outcome when the GPUs were unused for too long.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        record: Record,
+        warn: Callable[[list[str]], None],
+        end: Callable[[Outcome], None],
+    ) -> None:
+        self._session, self._record, self._warn, self._end = session, record, warn, end
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="gpus", daemon=True)
+        self._said = 0.0
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Look a last time."""
+        self._ending.set()
+        self._thread.join(LEAVE_S)
+        if not self._thread.is_alive():
+            self._look(last=True)
+
+    def _repeat(self) -> None:
+        while not self._ending.wait(LOOK_S):
+            self._look()
+
+    def _look(self, *, last: bool = False) -> None:
+        with contextlib.suppress(RunnerError):
+            info = self._session.info()
+            self._warn(info["warnings"])
+            if gpus := info.get("gpus"):
+                self._take(gpus, last=last)
+
+    def _take(self, gpus: dict[str, Any], *, last: bool) -> None:
+        if last or time.monotonic() >= self._said + SAY_EVERY_S:
+            self._said = time.monotonic()
+            keys = ("count", "source", "used_s", "idle_s")
+            self._record.say("gpus", **{key: gpus[key] for key in keys})
+        if gpus["over"]:
+            self._end(Outcome("bound", gpus["over"], 4, BOUND))
