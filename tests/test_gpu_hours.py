@@ -32,7 +32,7 @@ END = at(40, "end", state="done", reason="", exit_status=0)
 
 
 def test_gpus_are_held_from_the_first_attempt_to_the_end() -> None:
-    state = run(at(10, "attempt", attempt=1), at(20, "state", state="running"), END)
+    state = run(at(10, "attempt", attempt=1), at(20, "state", state="starting"), END)
     assert minutes(state) == (60, 0), "two for half an hour, the preparing included"
     assert minutes(run(END)) == (0, 0), "no attempt had them"
     assert run(at(10, "attempt"), END, gpu=()).gpus["held_s"] == 0
@@ -54,14 +54,21 @@ def test_a_pod_has_its_gpus_before_its_agent_speaks() -> None:
 def test_nobody_holds_them_between_two_attempts() -> None:
     lost = [at(10, "attempt"), at(20, "state", state="running")]  # the node was lost
     other = at(35, "attempt", since="2026-11-27T10:30:00.000Z")
-    assert minutes(run(*lost, other, END))[0] == 2 * (10 + 5 + 5)
-    assert minutes(run(*lost, END, at(50, "attempt"), at(55, "score")))[0] == 2 * (30 + 5)
+    assert minutes(run(*lost, other, at(38, "end")))[0] == 2 * (10 + 5 + 3)
+    ended = at(22, "end", state="interrupted")
+    again = [at(50, "attempt"), at(50, "state", state="preparing"), at(55, "score")]
+    assert minutes(run(*lost, ended, *again))[0] == 2 * (12 + 5)
+
+
+def test_who_writes_the_end_of_a_lost_run_the_next_day_holds_nothing() -> None:
+    lost = [at(10, "attempt"), at(20, "state", state="running"), at(21, "gpus", used_s=1.0, **USE)]
+    assert minutes(run(*lost, at(700, "end", state="cancelled")))[0] == 2 * (11 + 3)
 
 
 def test_what_was_used_is_what_was_said_last() -> None:
     said = [at(20, "gpus", used_s=60.0, **USE), at(21, "gpus", used_s=120.0, **USE)]
     state = run(at(10, "attempt"), *said, at(30, "attempt"), END, gpu_hour_usd=3.0)
-    assert minutes(state) == (42, 2)
+    assert minutes(state) == (42, 2), "from 10:10 to 10:21, and from 10:30 on"
     assert gpu_json(state) == {
         "gpus": 2,
         "gpu_hours": 0.7,

@@ -18,6 +18,7 @@ SAY_EVERY_S = 60.0
 """How often the record is told; it is also as far as a dead agent's record may be behind."""
 BOUND = "gpu_idle"
 LEAVE_S = 5.0
+"""How long the end of a run waits for the last look."""
 
 
 class GpuWatch:
@@ -37,34 +38,31 @@ class GpuWatch:
         self._session, self._record, self._warn, self._end = session, record, warn, end
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="gpus", daemon=True)
-        self._said = 0.0
+        self._say_at = 0.0
 
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Look a last time."""
+        """Look a last time; from now on nothing ends the run."""
         self._ending.set()
         self._thread.join(LEAVE_S)
-        if not self._thread.is_alive():
-            self._look(last=True)
 
     def _repeat(self) -> None:
-        while not self._ending.wait(LOOK_S):
-            self._look()
-
-    def _look(self, *, last: bool = False) -> None:
-        with contextlib.suppress(RunnerError):
-            info = self._session.info()
-            self._warn(info["warnings"])
-            if gpus := info.get("gpus"):
-                self._take(gpus, last=last)
+        last = False
+        while not last:
+            last = self._ending.wait(LOOK_S)
+            with contextlib.suppress(RunnerError):
+                info = self._session.info()
+                self._warn(info["warnings"])
+                if gpus := info["gpus"]:
+                    self._take(gpus, last=last)
 
     def _take(self, gpus: dict[str, Any], *, last: bool) -> None:
-        if last or time.monotonic() >= self._said + SAY_EVERY_S:
-            self._said = time.monotonic()
+        if gpus["source"] and (last or time.monotonic() >= self._say_at):
+            self._say_at = time.monotonic() + SAY_EVERY_S
             keys = ("count", "source", "used_s", "idle_s")
             self._record.say("gpus", **{key: gpus[key] for key in keys})
-        if gpus["over"]:
+        if gpus["over"] and not last:
             self._end(Outcome("bound", gpus["over"], 4, BOUND))

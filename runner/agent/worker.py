@@ -232,6 +232,8 @@ def _end(
 ) -> int:
     """Collect what was made, score it, write the end, and let the sandbox go."""
     troubles = []
+    if gpus is not None:
+        gpus.finish()
     if puller is not None:
         record.say("state", state="ending", reason=outcome.reason)
         try:
@@ -246,8 +248,6 @@ def _end(
         before = stop.outcome
         scored = score(record, plan.score, told_to_leave=lambda: stop.outcome is not before)
         record.say("score", **scored)
-    if gpus is not None:
-        gpus.finish()
     if outcome.state in OWN_ENDS:
         _let_go(session, options)
     record.say(

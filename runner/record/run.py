@@ -17,6 +17,9 @@ TOKENS = (
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
 )
+SILENT_S = 180.0
+"""An agent with GPUs that are ready writes a line every minute: after so long it was gone, and
+whoever writes the run's end then, perhaps days later, had no GPU."""
 NO_GPUS = {"count": 0, "held_s": 0.0, "used_s": 0.0, "source": ""}
 ENDED = ("done", "failed", "bound", "timeout", "cancelled", "interrupted")
 """The states in which a run can end."""
@@ -239,10 +242,12 @@ class RunFold:
         if kind == "attempt":
             begun = datetime.fromisoformat(line.get("since") or line["time"])
             since = max(begun, self._heard or begun)
-        spent_s = gpus["count"] * max((time - (since or time)).total_seconds(), 0.0)
+        spent_s = max((time - (since or time)).total_seconds(), 0.0)
+        if self._now.state == "running" and kind != "attempt":
+            spent_s = min(spent_s, SILENT_S)
         self._held = kind == "attempt" or (self._held and kind != "end")
         self._heard = time
-        return {**gpus, "held_s": round(gpus["held_s"] + spent_s, 3)}
+        return {**gpus, "held_s": round(gpus["held_s"] + gpus["count"] * spent_s, 3)}
 
     def _closed(self, time: str | None) -> list[dict[str, Any]]:
         """All phases so far, the one that went on until `time` ended."""

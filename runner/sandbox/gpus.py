@@ -108,30 +108,33 @@ class Smi:
     async def _ask(self) -> list[Gpu]:
         if self._asked and self._asked.returncode is None:
             raise NoAnswer  # killed, and still there: nobody waits for it, and no other is asked
-        self._asked = process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=self._env,
-            start_new_session=True,
-        )
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        said = b""
+        read_end, write_end = os.pipe()  # whoever says more than a pipe holds, waits and is killed
+        os.set_blocking(read_end, False)
         try:
+            self._asked = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=self._env,
+                start_new_session=True,
+            )
             async with asyncio.timeout(ANSWER_S):
-                while piece := await process.stdout.read(LONGEST_ANSWER):
-                    said += piece
-                    if len(said) > LONGEST_ANSWER:
-                        raise NoAnswer
-                status = await process.wait()
+                status = await self._asked.wait()
+            said = os.read(read_end, LONGEST_ANSWER)
         except TimeoutError as error:
             raise NoAnswer from error
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            self._end()
+            os.close(read_end)
+            os.close(write_end)
         gpus = parse(said.decode(errors="replace"), self._uuids)
         if status and not gpus:  # with one GPU fallen off the bus it fails, and lists the others
             raise NoAnswer
         return gpus
+
+    def _end(self) -> None:
+        """Kill it, if it is there still."""
+        if self._asked and self._asked.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._asked.pid, signal.SIGKILL)

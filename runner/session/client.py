@@ -38,7 +38,7 @@ class Session:
     SandboxUnreachable when the server stays away for `reconnect_s` seconds,
     LostOperation when another boot of the sandbox answers, OperationError
     with the server's own words when it refuses. With `alert` no call goes on
-    waiting for an operation when the sandbox has a new warning.
+    waiting for a cell or a command when the sandbox has a new warning.
     """
 
     def __init__(
@@ -195,13 +195,14 @@ class Session:
             # ASCII, by our own hand: a model's text may hold what UTF-8 cannot spell.
             content=lambda: json.dumps(body).encode(),
         )
-        return self._await(op, answer, end)
+        return self._await(op, answer, end, alert=self.alert)
 
     def wait(self, op: str, *, timeout_s: float = 120.0) -> Result:
         """Wait up to `timeout_s` seconds for an operation's end, and look at it."""
         end = time.monotonic() + timeout_s
         wait = min(POLL_S, timeout_s)
-        return self._await(op, self._json("GET", f"/operations/{op}", params={"wait": wait}), end)
+        answer = self._json("GET", f"/operations/{op}", params={"wait": wait})
+        return self._await(op, answer, end, alert=self.alert)
 
     def stream(self, op: str, *, timeout_s: float) -> Iterator[dict[str, Any]]:
         """The journal lines of an operation as they come, until its end."""
@@ -282,9 +283,9 @@ class Session:
         answer = self._json("PUT", url, params=params, content=content)
         return self._await(op, answer, time.monotonic() + UPLOAD_S)
 
-    def _await(self, op: str, answer: dict[str, Any], end: float) -> Result:
+    def _await(self, op: str, answer: dict[str, Any], end: float, *, alert: bool = False) -> Result:
         while not answer["final"] and (left := end - time.monotonic()) > 0:
-            if self._warned(answer) and self.alert:
+            if self._warned(answer) and alert:
                 break
             params = {"wait": min(POLL_S, left)}
             answer = self._json("GET", f"/operations/{op}", params=params)

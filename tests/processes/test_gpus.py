@@ -185,6 +185,8 @@ def asked(times: int) -> list[object]:
                 found.append(await smi.read())
             except gpus.NoAnswer:
                 found.append("no answer")
+        assert smi._asked is not None
+        await smi._asked.wait()  # it was killed, and what it started too
         return found
 
     return asyncio.run(ask())
