@@ -5,15 +5,17 @@ The node advertises GPUs that are none, so there is no nvidia-smi: what runs cou
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_lab import ClusterLab
 from faulty_runs import GPU
 from messages_api import messages_api
-from tiny_runs import cell, end
+from tiny_runs import DEADLINE_S, cell, end, until
 
 from runner.backends.kubernetes.client import connect
 from runner.sandbox.meter import ACTIVITY
@@ -34,22 +36,31 @@ def lab(chart: str, namespace: str, tmp_path: Path) -> Iterator[ClusterLab]:
 
 
 def test_a_run_whose_model_thinks_for_long_is_told_and_wound_up(lab: ClusterLab) -> None:
-    script = [
-        {"tools": [{"name": "run_cell", "input": {"source": KEPT}}]},
-        {"tools": [{"name": "read_notebook", "input": {}}], "delay_s": 13 / EVENTS},
-        {"text": "Too late.", "delay_s": 60},
-    ]
-    with messages_api(script, address=lab.address) as server, lab.secrets(MODEL_KEY="k-12345"):
-        toml = f'{GPU}gpu_idle_timeout = 16\n[agent]\nllm_secret = "MODEL_KEY"\n'
+    warned, over = threading.Event(), threading.Event()
+
+    def thinks() -> Iterator[dict[str, Any]]:
+        yield {"tools": [{"name": "run_cell", "input": {"source": KEPT}}]}
+        warned.wait(DEADLINE_S)
+        # The agent looks every two seconds.
+        yield {"tools": [{"name": "read_notebook", "input": {}}], "delay_s": 4 / EVENTS}
+        over.wait(DEADLINE_S)
+        yield {"text": "Too late."}
+
+    with messages_api(thinks(), address=lab.address) as server, lab.secrets(MODEL_KEY="k-12345"):
+        toml = f'{GPU}gpu_idle_timeout = 40\n[agent]\nllm_secret = "MODEL_KEY"\n'
         run = lab.submit((), f'{toml}base_url = "{server.url}"\n')
+        with run.session() as session:
+            until(lambda: session.info()["warnings"], "the sandbox warns")
+        warned.set()
         status = run.over()
+        over.set()
     assert (status.state, status.exit_status, status.run.bound) == ("bound", 4, "gpu_idle")
     assert "no cell or command ran, and nvidia-smi does not tell" in status.reason
     assert "[warning] the GPU was not used for" in run.results()[1], "with whatever comes next"
     assert (run.path / "outputs" / "kept.txt").read_text() == "k"
     found = status.run.gpus
     assert (found["count"], found["source"]) == (1, ACTIVITY)
-    assert 0 <= found["used_s"] < 16 < found["held_s"]
+    assert 0 <= found["used_s"] < 40 < found["held_s"]
     [attempt] = run.lines("attempt")
     begun, written = (datetime.fromisoformat(attempt[key]) for key in ("since", "time"))
     assert begun < written, "the pod had its GPU before the agent could say so"

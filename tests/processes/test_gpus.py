@@ -48,19 +48,19 @@ def test_an_idle_run_is_told_and_then_wound_up_with_its_outputs(lab: Lab, smi: S
         cell("'queued'", expect=r"\[warning\] the GPU was not used for \d+ seconds"),
         end(),
     ]
-    run = lab.submit(steps, GPU.format(6))
+    run = lab.submit(steps, GPU.format(10))
     status = run.over()
     assert (status.state, status.exit_status, status.run.bound) == ("bound", 4, "gpu_idle")
     assert status.reason.startswith("the GPU was not used for ")
     assert "nvidia-smi shows 0 %, and 14.2 GiB of memory held" in status.reason
-    assert "a run that holds GPUs may leave them unused for 6 seconds" in status.reason
+    assert "a run that holds GPUs may leave them unused for 10 seconds" in status.reason
     assert (run.path / "outputs" / "kept.txt").read_text() == "k"
     assert "still running" in run.results()[0]
     assert "what is in outputs/ is kept" in run.results()[0]
     assert verify(run.path, None).ok
     found = status.run.gpus
     assert (found["count"], found["used_s"], found["source"]) == (1, 0.0, SMI)
-    assert found["held_s"] > 6
+    assert found["held_s"] > 10
     assert [line["source"] for line in run.lines("gpus")][-1] == SMI
 
 
