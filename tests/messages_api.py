@@ -26,7 +26,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,7 +64,7 @@ class Server:
 
 @contextmanager
 def messages_api(
-    script: Sequence[Mapping[str, Any]], port: int = 0, address: str = "127.0.0.1"
+    script: Iterable[Mapping[str, Any]], port: int = 0, address: str = "127.0.0.1"
 ) -> Iterator[Server]:
     """Serve `script` on an address of this machine until the block ends."""
     http = ThreadingHTTPServer((address, port), _Handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,12 @@ def test_a_run_that_must_not_go_on() -> None:
     many = [attempt(i, str(i)) for i in range(attempts.MOST_PODS)]
     assert f"{attempts.MOST_PODS} pods are gone" in begin(*many).refusal
     assert begin(*many[1:]).refusal == ""
+
+
+def test_since_when_it_has_its_gpus(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").touch()
+    os.utime(tmp_path / "plan.json", (1764244800.25, 1764244800.25))
+    assert agent.since(tmp_path / "plan.json") == {"since": "2025-11-27T12:00:00.250Z"}
 
 
 def test_where_it_runs() -> None:

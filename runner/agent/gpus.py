@@ -39,15 +39,17 @@ class GpuWatch:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="gpus", daemon=True)
         self._say_at = 0.0
+        self._over = False
 
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Look a last time; from now on nothing ends the run."""
+        """Look a last time; from now on nothing ends the run, and nothing is written."""
         self._ending.set()
         self._thread.join(LEAVE_S)
+        self._over = True
 
     def _repeat(self) -> None:
         last = False
@@ -56,7 +58,7 @@ class GpuWatch:
             with contextlib.suppress(RunnerError):
                 info = self._session.info()
                 self._warn(info["warnings"])
-                if gpus := info["gpus"]:
+                if (gpus := info["gpus"]) and not self._over:
                     self._take(gpus, last=last)
 
     def _take(self, gpus: dict[str, Any], *, last: bool) -> None:

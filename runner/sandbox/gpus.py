@@ -67,7 +67,9 @@ def _notice(unused: str, limit_s: float) -> str:
 
 
 def _end(unused: str, limit_s: float) -> str:
-    return f"{unused}, and a run that holds GPUs may leave them unused for {span(limit_s)}"
+    return (
+        f"{unused}; {span(limit_s)} is the most, by sandbox.gpu_idle_timeout or the lab's settings"
+    )
 
 
 def _environment(sandbox: Sandbox) -> Mapping[str, str]:

@@ -53,7 +53,7 @@ def test_an_idle_run_is_told_and_then_wound_up_with_its_outputs(lab: Lab, smi: S
     assert (status.state, status.exit_status, status.run.bound) == ("bound", 4, "gpu_idle")
     assert status.reason.startswith("the GPU was not used for ")
     assert "nvidia-smi shows 0 %, and 14.2 GiB of memory held" in status.reason
-    assert "a run that holds GPUs may leave them unused for 10 seconds" in status.reason
+    assert "; 10 seconds is the most, by sandbox.gpu_idle_timeout" in status.reason
     assert (run.path / "outputs" / "kept.txt").read_text() == "k"
     assert "still running" in run.results()[0]
     assert "what is in outputs/ is kept" in run.results()[0]
