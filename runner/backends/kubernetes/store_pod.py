@@ -65,5 +65,6 @@ def why(client: Client, pod: Pod) -> str:
         warnings = [event_of(item) for item in events if item.get("type") == "Warning"]
         told += [warning.message for warning in warnings[-2:]]
     words = "; ".join(dict.fromkeys(part for part in told if part))
-    state = f"its pod {pod.name} is {pod.phase}"
+    on = f" on the node {pod.node}" if pod.node else ""
+    state = f"its pod {pod.name} is {pod.phase}{on}"
     return f"{state}: {words[:600]}" if words else f"{state} after {START_S:g} s"
