@@ -27,8 +27,11 @@ def command(cli: Cli, run: Run = None) -> int:
     from runner.cli.list import as_json
     from runner.cli.summary import made, next_lines
 
-    path, handle = cli.look(run, needed=False)
+    path, handle = cli.attach(run)
     status = cli.engine.status(handle)
+    if not (status.mend and status.agent_alive):  # else who has the record may not answer
+        path, handle = cli.look(run, needed=False)
+        status = cli.engine.status(handle)
     if cli.json:
         cli.emit(
             **as_json(status),

@@ -39,7 +39,8 @@ class PodReach:
         states = ("running", "waiting") if coming else ("running",)
         for pod in sorted(map(pod_of, items), key=lambda pod: pod.created, reverse=True):
             agent = pod.container(AGENT)
-            if agent is not None and agent.state in states and pod.node and not pod.over:
+            there = pod.node and not pod.over and not pod.silent
+            if agent is not None and agent.state in states and there:
                 return Agent(pod.uid, pod.name, agent.state == "running")
         return None
 

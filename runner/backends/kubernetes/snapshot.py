@@ -79,6 +79,12 @@ class Pod:
         return next((item for item in self.containers if item.name == name), None)
 
     @property
+    def silent(self) -> bool:
+        """Whether its node does not answer: the control plane says then that it is not ready."""
+        run = all(item.state == "running" for item in self.containers if item.kind != "init")
+        return self.phase == "Running" and run and not self.ready
+
+    @property
     def over(self) -> bool:
         """Whether nothing of it runs any more."""
         return self.phase in ("Succeeded", "Failed")
