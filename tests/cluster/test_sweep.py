@@ -63,6 +63,7 @@ def test_twenty_runs_share_four_gpus(cluster: Cluster, elsewhere: CommandLine) -
     assert told.status == 0, told
 
 
+@pytest.mark.timeout(600)
 def test_a_start_that_was_cut_off_goes_on(cluster: Cluster, elsewhere: CommandLine) -> None:
     line = cluster.line
     file = write(line, HELD, GPU)
@@ -84,10 +85,12 @@ def test_a_start_that_was_cut_off_goes_on(cluster: Cluster, elsewhere: CommandLi
     refused = elsewhere("delete", sweep, "--yes")
     assert refused.status == 2
     assert "of the 6 runs" in refused.err
+    runs = [f"{sweep}-{number}" for number in range(1, 7)]
+    until(lambda: [state(line, run) for run in runs].count("running") == 4, "four run", 120)
     told = elsewhere("cancel", sweep)
     assert told.status == 0, told
     waited = elsewhere("wait", sweep)
-    assert waited.status == 130, waited
+    assert waited.status == 130, waited.words
     told = elsewhere("delete", sweep, "--yes", "--force")
     assert told.status == 0, told
     until(lambda: not sweep_jobs(cluster, sweep), "nothing is left", 60)
@@ -124,6 +127,10 @@ def test_a_quota_ends_the_start_and_the_rest_is_started_later(
 def counted(cluster: Cluster) -> bool:
     [quota] = cluster.client.list("resourcequotas", fields="metadata.name=few-jobs")
     return bool(quota.get("status", {}).get("used"))
+
+
+def state(line: CommandLine, run: str) -> str:
+    return str(line("status", run, "--json").data["state"])
 
 
 def sweep_jobs(cluster: Cluster, sweep: str) -> list[tuple[str, str | None]]:
