@@ -132,6 +132,7 @@ def plain(words: str, run_id: str, namespace: str) -> str:
         (r"localhost:\d+", "registry.lab.example"),
         (r"\b\d+\.\d+\.\d+\.\d+(:\d+)?\b", "10.0.0.7"),
         (r"\d\d\d\d-\d\d-\d\dT[\d:.]+Z?|\d\d:\d\d:\d\dZ", "TIME"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UID"),
         (r"after \d+ ms", "after 1 ms"),
         (r"more than [\d.]+[KMGT]i", "more than 512Gi"),
         (r"job-JOB-\w+", "WORKLOAD"),

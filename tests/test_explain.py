@@ -250,6 +250,23 @@ def test_a_pod_that_was_disrupted_gets_a_successor() -> None:
     assert explain.end_of(RUN, Snapshot(job(), gone)) is None
 
 
+def test_a_pod_that_kueue_took_away_gets_a_successor() -> None:
+    gone = replace(
+        pod({"agent": ended(143, said(state="interrupted"))}, "Failed"), deleting=T.format(6)
+    )
+    held = job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "runs"})
+    for snap in (Snapshot(job(), gone), Snapshot(held, gone), Snapshot(held)):
+        assert explain.describe(RUN, snap).agent_alive
+        assert explain.end_of(RUN, snap) is None
+
+
+def test_when_a_pod_was_told_to_leave() -> None:
+    meta = {"name": "r-1-abc", "uid": "u", "creationTimestamp": T.format(1)}
+    leaving = {"deletionTimestamp": "2026-11-24T03:01:07Z", "deletionGracePeriodSeconds": 60}
+    found = pod_of({"metadata": {**meta, **leaving}, "spec": {"containers": []}})
+    assert found.deleting == T.format(7)
+
+
 def test_a_sandbox_alone() -> None:
     run = replace(RUN, plan={"agent": False})
     data = pod({"sandbox": UP}, "Running")

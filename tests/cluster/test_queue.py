@@ -102,7 +102,7 @@ def test_a_queue_that_is_stopped(cluster: Cluster, causes: Causes, namespace: st
     stop("Hold")
     try:
         with cluster.submitted(write(line, QUICK, GPU)) as (run, name):
-            causes.seen(name, "the queue is stopped", shows="stopped", says="stopped")
+            causes.seen(name, "the queue is stopped", shows="inactive", says="inactive")
             stop("None")
             assert run.end().status == 0
     finally:

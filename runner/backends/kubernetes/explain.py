@@ -214,9 +214,12 @@ def newer(run: RunState, snap: Snapshot) -> bool:
 
 
 def _done(snap: Snapshot) -> bool:
-    """Whether the last pod did what it was to do; one that was disrupted gets a successor."""
+    """Whether the last pod did what it was to do; one that was taken away gets a successor.
+
+    Kueue takes pods away without calling it a disruption.
+    """
     main = _main(snap.pod)
-    if snap.pod is None or main is None or snap.pod.disrupted:
+    if snap.pod is None or main is None or snap.pod.disrupted or snap.pod.deleting:
         return False
     return main.state == "terminated" or snap.pod.over
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ class Pod:
     `grace_s` is how long it has to leave when it is told to. `selects` are the node labels it
     asks for, each with the values that will do; `requests` what it asks of a node, `claims`
     the claims that it mounts. `ready` says whether all its containers run, on a node
-    that answers.
+    that answers. `deleting` is when it was told to leave.
     """
 
     name: str
@@ -224,7 +225,7 @@ def pod_of(data: Mapping[str, Any]) -> Pod:
         else None,
         unscheduled=(scheduled.get("message") or "") if scheduled.get("status") == "False" else "",
         disrupted=(disrupted.get("message") or "") if disrupted.get("status") == "True" else "",
-        deleting=meta.get("deletionTimestamp"),
+        deleting=_told_to_leave(meta),
         grace_s=float(spec.get("terminationGracePeriodSeconds", 30)),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         selects=_selects(spec),
@@ -294,6 +295,15 @@ def termination(container: Container | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) and "state" in said else {}
+
+
+def _told_to_leave(meta: Mapping[str, Any]) -> str | None:
+    """The API has the time by which it is to be gone."""
+    if "deletionTimestamp" not in meta:
+        return None
+    grace = timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
+    told = datetime.fromisoformat(meta["deletionTimestamp"]) - grace
+    return told.isoformat().replace("+00:00", "Z")
 
 
 def _selects(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
