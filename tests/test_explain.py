@@ -297,13 +297,6 @@ def test_the_last_job_and_the_last_pod_of_each_run() -> None:
     assert found["r"].pod.name == "r-2-x"
 
 
-def test_why_the_pod_before_was_taken_away() -> None:
-    older = replace(pod(), disrupted="preempted by a pod of a higher priority")
-    newer = replace(waits(NO_GPU), name="r-1-x", created=T.format(9))
-    found = last([job()], [("r-1", newer), ("r-1", older)])["r"]
-    assert "(the pod before was taken away: preempted by" in explain.describe(RUN, found).reason
-
-
 def test_last_words_that_are_no_json_are_no_end() -> None:
     snap = Snapshot(job(), pod({"agent": ended(1, "Traceback: boom")}, "Failed"))
     status = explain.describe(RUN, snap)

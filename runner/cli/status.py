@@ -29,7 +29,9 @@ def command(cli: Cli, run: Run = None) -> int:
 
     path, handle = cli.attach(run)
     status = cli.engine.status(handle)
-    if not (status.mend and status.agent_alive):  # else who has the record may not answer
+    # Before a sandbox runs there is nothing new in the record, which takes time to be had; and
+    # where something holds the run up, who has it may not answer.
+    if not status.agent_alive or not (status.mend or status.state in _BEFORE):
         path, handle = cli.look(run, needed=False)
         status = cli.engine.status(handle)
     if cli.json:

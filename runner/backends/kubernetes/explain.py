@@ -168,8 +168,6 @@ def _stands(run: RunState, snap: Snapshot) -> _Standing:
     phase, cause = _waiting(snap)
     if phase is not None:
         words = phase.failure or f"{phase.name}: {phase.detail}".rstrip(": ")
-        if snap.taken:
-            words = f"{words} (the pod before was taken away: {snap.taken})"
         state = "created" if phase.name == "queued" else "preparing"
         return _Standing(state, words, since=cause.since or phase.started, mend=cause.mend)
     fails = run.plan.get("experiment", {}).get("sandbox", {}).get("on_disruption") == "fail"

@@ -96,8 +96,9 @@ def _events(client: Client, fields: str) -> tuple[Event, ...]:
 
 
 def _nodes(client: Client) -> tuple[Node, ...] | None:
+    """None where they may not be read: the chart's ClusterRole is not installed."""
     with contextlib.suppress(RunnerError):
-        return tuple(nodes(client))
+        return tuple(node_of(item) for item in client.list("nodes"))
     return None
 
 
@@ -155,11 +156,6 @@ def version(client: Client) -> tuple[int, int]:
     """Major and minor version of the API server."""
     data = client.request("GET", "/version", what="ask for the server's version")
     return int(data["major"]), int(re.sub(r"\D.*", "", data["minor"]))
-
-
-def nodes(client: Client) -> list[Node]:
-    """The nodes; refused where the chart's ClusterRole is not installed."""
-    return [node_of(item) for item in client.list("nodes")]
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

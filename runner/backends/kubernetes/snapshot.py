@@ -151,14 +151,12 @@ class Claim:
 class Snapshot:
     """How the last Job of a run stands.
 
-    `taken` is why the pod before this one was taken away, `queue` why its queue has not let
-    it go. `nodes` is None where they may not be read. `pulls` are the events of images that
-    were pulled in this namespace.
+    `queue` is why its queue has not let it go. `nodes` is None where they may not be read. `pulls`
+    are the events of images that were pulled in this namespace.
     """
 
     job: Job | None = None
     pod: Pod | None = None
-    taken: str = ""
     events: tuple[Event, ...] = ()
     queue: Cause | None = None
     nodes: tuple[Node, ...] | None = None
@@ -275,15 +273,11 @@ def last(jobs: Iterable[Job], pods: Iterable[tuple[str, Pod]]) -> dict[str, Snap
     for job in jobs:
         if job.run_id and (job.run_id not in latest or latest[job.run_id].number < job.number):
             latest[job.run_id] = job
-    of_job: dict[str, list[Pod]] = {}
+    of_job: dict[str, Pod] = {}
     for name, pod in pods:
-        of_job.setdefault(name, []).append(pod)
-    found = {}
-    for run_id, job in latest.items():
-        known = sorted(of_job.get(job.name, ()), key=lambda pod: pod.created)
-        taken = [pod.disrupted for pod in known[:-1] if pod.disrupted]
-        found[run_id] = Snapshot(job, known[-1] if known else None, taken[-1] if taken else "")
-    return found
+        if name not in of_job or of_job[name].created <= pod.created:
+            of_job[name] = pod
+    return {run_id: Snapshot(job, of_job.get(job.name)) for run_id, job in latest.items()}
 
 
 def termination(container: Container | None) -> dict[str, Any]:
