@@ -458,6 +458,14 @@ def test_what_goes_wrong_while_it_runs(
     assert status.since == since
 
 
+def test_a_silent_node_is_told_also_of_a_pod_that_had_not_run_as_far_as_is_known() -> None:
+    snap = Snapshot(job(), pod({"record": DONE}), nodes=(LOST,))
+    for run, state in ((RUN, "preparing"), (RUNNING, "running")):
+        status = explain.describe(run, snap)
+        assert status.state == state
+        assert status.reason.startswith("node lab does not answer")
+
+
 def test_where_the_run_is_to_fail_no_other_pod_is_promised() -> None:
     plan = {"agent": True, "experiment": {"sandbox": {"on_disruption": "fail"}}}
     leaving = Snapshot(job(), running(deleting=T.format(8), disrupted="evicting"))

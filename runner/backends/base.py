@@ -178,9 +178,10 @@ class Backend(Protocol):
         """Find a run again."""
         ...
 
-    def sync(self, handle: Handle) -> None:
+    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Bring the record on this machine up to date, where the run writes it elsewhere.
 
+        `patience_s` is how long a place that has it may take to start, if less than usual.
         Raises RunNotFound where there is no record of that run.
         """
         ...

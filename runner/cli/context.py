@@ -60,7 +60,9 @@ class Cli:
         handle = self.engine.attach(run)
         return self.records / run, handle
 
-    def look(self, run: str | None, *, needed: bool = True) -> tuple[Path, Handle]:
+    def look(
+        self, run: str | None, *, needed: bool = True, patience_s: float | None = None
+    ) -> tuple[Path, Handle]:
         """As `attach`, with the record as it is now; the last copy where its home is away.
 
         With `needed=False` without a record, where there is none to be had.
@@ -69,7 +71,7 @@ class Cli:
 
         path, handle = self.attach(run)
         try:
-            self.engine.sync(handle)
+            self.engine.sync(handle, patience_s=patience_s)
         except RunnerError as error:
             if path.is_dir():
                 words = "this is the copy on this machine, as it was last"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from runner.backends.base import Status
 
 _BEFORE = ("created", "preparing")
+PATIENCE_S = 2.0
+"""For a pod that has the record of a run which goes on, and whose agent does not answer."""
 EXAMPLES = """
 runner status
 runner status checkpoint-diffing-261123-0907-x7k2 --json | jq .reason
@@ -32,7 +34,8 @@ def command(cli: Cli, run: Run = None) -> int:
     # Before a sandbox runs there is nothing new in the record, which takes time to be had; and
     # where something holds the run up, who has it may not answer.
     if not status.agent_alive or not (status.mend or status.state in _BEFORE):
-        path, handle = cli.look(run, needed=False)
+        patience_s = PATIENCE_S if status.agent_alive else None
+        path, handle = cli.look(run, needed=False, patience_s=patience_s)
         status = cli.engine.status(handle)
     if cli.json:
         cli.emit(

@@ -182,7 +182,7 @@ class DockerBackend:
             self._fetched(run_id)
         return Handle(NAME, run_id)
 
-    def sync(self, handle: Handle) -> None:
+    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:  # noqa: ARG002
         """Bring the mirror up to date; a run that ended without saying so is given its end."""
         from runner.backends.docker.launch import let_network_go
 

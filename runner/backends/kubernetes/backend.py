@@ -191,7 +191,7 @@ class KubernetesBackend:
             self._fetched(run_id)
         return handle
 
-    def sync(self, handle: Handle) -> None:
+    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Bring the mirror up to date; a run that ended without saying so is given its end."""
         snap = self._snapshot(handle.run_id)
         agent = snap.pod.container("agent") if snap.pod else None
@@ -202,7 +202,7 @@ class KubernetesBackend:
             said = explain.last_head(agent)
             if is_whole(path) and (snap.job is None or said == head_of(path)):
                 return  # nothing was added since
-        self._fetched(handle.run_id)
+        self._fetched(handle.run_id, patience_s)
         run = self._run(handle.run_id)
         end = explain.end_of(run, snap)
         if end is None or not run.plan.get("agent", True) or end.state == "interrupted":
@@ -364,14 +364,14 @@ class KubernetesBackend:
             raise InfrastructureError(f"the sandbox of {run_id} does not run now")
         return pod.name
 
-    def _mirror(self, run_id: str) -> Mirror:
+    def _mirror(self, run_id: str, patience_s: float | None = None) -> Mirror:
         from runner.backends.kubernetes.reach import PodReach
         from runner.backends.mirror import Mirror
 
-        reach = PodReach(self.client, self.cluster, run_id)
+        reach = PodReach(self.client, self.cluster, run_id, patience_s)
         return Mirror(reach, run_id, self._records / run_id)
 
-    def _fetched(self, run_id: str) -> None:
+    def _fetched(self, run_id: str, patience_s: float | None = None) -> None:
         """Make the mirror what the store has; the record of a run that has not begun is not there.
 
         Raises RunNotFound where it is neither in the store nor here nor with the run's Job.
@@ -379,7 +379,7 @@ class KubernetesBackend:
         from runner.backends.kubernetes.travelling import bring
 
         try:
-            self._mirror(run_id).sync()
+            self._mirror(run_id, patience_s).sync()
         except RunNotFound:
             if self._here(run_id):
                 return

@@ -150,7 +150,7 @@ def _mend_config(message: str) -> str:
 
 
 def troubled(snap: Snapshot, *, goes_on: bool) -> Cause | None:
-    """What goes wrong with a pod that runs; `goes_on` is whether another one would follow it."""
+    """What takes a pod away; `goes_on` is whether another one would follow it."""
     pod = snap.pod
     if pod is None or pod.over:
         return None
@@ -163,9 +163,6 @@ def troubled(snap: Snapshot, *, goes_on: bool) -> Cause | None:
             "after some minutes; `kubectl describe node` shows how it is"
         )
         return Cause(f"node {pod.node} does not answer: {lost.words}", mend, lost.since)
-    sandbox = pod.container("sandbox")
-    if sandbox and sandbox.restarts:
-        return _restarted(sandbox)
     return None
 
 
@@ -194,7 +191,11 @@ def _leaving(pod: Pod, lost: Cause | None, *, goes_on: bool) -> Cause:
     return Cause(f"the pod is taken off node {pod.node}{why}", after, pod.deleting)
 
 
-def _restarted(sandbox: Container) -> Cause | None:
+def restarted(snap: Snapshot) -> Cause | None:
+    """That a sandbox which runs is not the one that the run began with."""
+    sandbox = snap.pod.container("sandbox") if snap.pod else None
+    if sandbox is None or not sandbox.restarts:
+        return None
     times = "" if sandbox.restarts == 1 else f" {sandbox.restarts} times"
     words = (
         f"the sandbox was started again{times}, and its variables are gone; before: {sandbox.last}"

@@ -165,21 +165,21 @@ def _stands(run: RunState, snap: Snapshot) -> _Standing:
         if run.is_over and (snap.job is None or run.attempts >= 1) and not newer(run, snap):
             return _recorded_end(run, snap)
         return _Standing(end.state, end.reason, end.exit_status, mend=end.mend)
+    fails = run.plan.get("experiment", {}).get("sandbox", {}).get("on_disruption") == "fail"
+    # What the API has of a pod whose node is silent may be from before it ran.
+    trouble = causes.troubled(snap, goes_on=not fails)
     phase, cause = _waiting(snap)
-    if phase is not None:
+    if phase is not None and trouble is None:
         words = phase.failure or f"{phase.name}: {phase.detail}".rstrip(": ")
         state = "created" if phase.name == "queued" else "preparing"
         return _Standing(state, words, since=cause.since or phase.started, mend=cause.mend)
-    fails = run.plan.get("experiment", {}).get("sandbox", {}).get("on_disruption") == "fail"
-    trouble = causes.troubled(snap, goes_on=not fails)
-    if trouble is None:
-        trouble = Cause(run.reason)
+    trouble = trouble or causes.restarted(snap) or Cause(run.reason)
     if not run.plan.get("agent", True):
         state = "running" if _started(snap) else "preparing"
     elif run.state in ("starting", "running", "ending") and not run.is_over:
         state = run.state
     else:
-        state = "starting"
+        state = "starting" if _started(snap) else "preparing"
     return _Standing(state, trouble.words, since=trouble.since, mend=trouble.mend)
 
 

@@ -70,12 +70,10 @@ def snapshot(client: Client, run_id: str) -> Snapshot:
     if job is None or job.finished or (pod and (pod.over or _well(pod))):
         return found
     about = pod.name if pod else job.name
-    unplaced = pod is not None and pod.scheduled is None
-    placed = pod is not None and pod.scheduled is not None
     queue, events, nodes, claims = together(
         lambda: _queued(client, job) if job.suspended and job.queue else None,
         lambda: _events(client, f"involvedObject.name={about}"),
-        lambda: _nodes(client) if unplaced or (placed and pod and pod.phase == "Running") else None,
+        lambda: _nodes(client) if pod else None,
         lambda: _claims(client, pod) if pod and "PersistentVolumeClaim" in pod.unscheduled else (),
     )
     pulling = bool(events) and max(events, key=lambda event: event.time).reason == "Pulling"

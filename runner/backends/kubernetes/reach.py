@@ -24,9 +24,12 @@ class PodReach:
 
     store_name = "the cluster's record store"
 
-    def __init__(self, client: Client, cluster: Cluster, run_id: str) -> None:
-        """Nothing is reached yet."""
+    def __init__(
+        self, client: Client, cluster: Cluster, run_id: str, patience_s: float | None = None
+    ) -> None:
+        """Nothing is reached yet; `patience_s` is how long a pod may take to start, if not long."""
         self._client, self._cluster, self._run_id = client, cluster, run_id
+        self._patience_s = store_pod.START_S if patience_s is None else patience_s
         self._known_store: Store | None = None
 
     def agent(self, *, coming: bool = False) -> Agent | None:
@@ -50,7 +53,7 @@ class PodReach:
 
     def opened(self) -> AbstractContextManager[str]:
         """A pod that has the run's directory of the claim."""
-        return store_pod.opened(self._client, self._cluster, self._run_id)
+        return store_pod.opened(self._client, self._cluster, self._run_id, self._patience_s)
 
     def in_store(self, place: str, *words: str, stdin: Iterable[bytes] | None) -> Exec:
         """Start a command in such a pod."""

@@ -23,7 +23,9 @@ LOOK_S = 0.15
 
 
 @contextlib.contextmanager
-def opened(client: Client, cluster: Cluster, run_id: str) -> Iterator[str]:
+def opened(
+    client: Client, cluster: Cluster, run_id: str, start_s: float = START_S
+) -> Iterator[str]:
     """The name of a pod that has the run's directory of the claim; it is removed afterwards.
 
     Raises InfrastructureError, in words, where it does not start in time.
@@ -33,15 +35,15 @@ def opened(client: Client, cluster: Cluster, run_id: str) -> Iterator[str]:
     name = f"{run_id}-store-{secrets.token_hex(2)}"
     client.create("pods", manifests.store_pod(run_id, cluster, name=name, seconds=LONGEST_S))
     try:
-        _wait(client, name)
+        _wait(client, name, start_s)
         yield name
     finally:
         with contextlib.suppress(RunnerError):  # it ends by itself as well
             client.delete("pods", name, grace_s=0)
 
 
-def _wait(client: Client, name: str) -> None:
-    end = time.monotonic() + START_S
+def _wait(client: Client, name: str, start_s: float) -> None:
+    end = time.monotonic() + start_s
     while True:
         pod = pod_of(client.read("pods", name))
         container = pod.container(CONTAINER)

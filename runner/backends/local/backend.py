@@ -126,7 +126,7 @@ class LocalBackend:
             self._record(run_id)
         return Handle(launch.NAME, run_id, data)
 
-    def sync(self, handle: Handle) -> None:
+    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Nothing: the run writes its record here."""
 
     def following(self, handle: Handle) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
