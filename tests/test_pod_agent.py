@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from agent_parts import make_plan, make_record
 
+from runner.agent.options import AgentOptions
 from runner.agent.story import tell
 from runner.errors import RecordError
 from runner.pod import agent, attempts, cancel, termination
-from runner.record import Record, check_chain
+from runner.record import Record, check_chain, writer
 from runner.record.chain import NO_LINE, mark
 
 
@@ -194,3 +195,33 @@ def test_a_writer_stops_where_another_has_written(tmp_path: Path) -> None:
     other.say("state", state="ending", reason="")
     chain = check_chain(mine.path / "transcript.jsonl")
     assert (chain.lines, chain.bad) == (3, None)
+
+
+# -- another pod has come ------------------------------------------------------------------
+
+SUPERVISE = """
+import sys
+from pathlib import Path
+from runner.agent import __main__ as agent
+sys.executable = "/bin/false"  # what the worker's program would be
+print(agent.supervise(Path(sys.argv[1])))
+"""
+
+
+def test_a_supervisor_whose_worker_left_to_another_pod_writes_nothing(tmp_path: Path) -> None:
+    record = make_record(tmp_path, make_plan())
+    record.close()
+    before = (record.path / "transcript.jsonl").read_bytes()
+    options = AgentOptions(
+        record=record.path,
+        url="http://127.0.0.1:1",
+        token_file=tmp_path / "token",
+        cancel=tmp_path / "cancel",
+        where={"pod_uid": "first"},
+    )
+    file = tmp_path / "options.json"
+    file.write_text(options.model_dump_json())
+    writer.claim(record.path, "second")
+    told = subprocess.run([sys.executable, "-c", SUPERVISE, file], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (writer.LEFT, ""), told.stderr
+    assert (record.path / "transcript.jsonl").read_bytes() == before

@@ -7,13 +7,14 @@ end has written an `end` line; one that has not, crashed.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from runner.agent.options import AgentOptions
-from runner.record import Record, read_lines
+from runner.record import Record, read_lines, writer
 from runner.signals import accept_sigterm, sigterm_held
 
 MOST_RESTARTS = 3
@@ -37,6 +38,7 @@ def supervise(file: Path) -> int:
     Where another attempt took the run over meanwhile, nothing more is written (LEFT).
     """
     options = AgentOptions.model_validate_json(file.read_bytes())
+    pod = options.where.get("pod_uid")
     worker: subprocess.Popen[bytes] | None = None
     leaving = False
 
@@ -59,6 +61,8 @@ def supervise(file: Path) -> int:
         if leaving:  # told so before there was a worker
             worker.terminate()
         status = worker.wait()
+        if pod and not writer.is_ours(options.record, pod):
+            os._exit(writer.LEFT)  # the worker left for that; not another word is to be written
         if _attempts(options) > attempt:
             return LEFT
         if _ended(options, begin):
