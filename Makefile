@@ -106,7 +106,7 @@ bench: $(READY)  ## with a Docker engine and a cluster, if they are there
 bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of cluster-up
 	$(ON_CLUSTER) $(BIN)/python bench/cluster.py
 	$(ON_CLUSTER) $(BIN)/python bench/tunnel.py
-	$(ON_CLUSTER) $(BIN)/python bench/queue.py
+	$(ON_CLUSTER) $(BIN)/python bench/handover.py
 	$(ON_CLUSTER) $(BIN)/python bench/causes.py $(if $(BASE),,--quick)
 	$(ON_CLUSTER) $(BIN)/python bench/many.py
 

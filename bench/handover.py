@@ -1,7 +1,7 @@
 """A GPU's way from one run to the next in a queue of Kueue that has one.
 
-`python bench/queue.py [--rounds N] [--json]` with KUBECONFIG and TEST_IMAGES as for the tests on a
-cluster; README.md says how to read it.
+`python bench/handover.py [--rounds N] [--json]` with KUBECONFIG and TEST_IMAGES as for the tests
+on a cluster; README.md says how to read it.
 """
 
 from __future__ import annotations
