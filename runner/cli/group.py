@@ -14,10 +14,9 @@ from runner.backends.base import Selector, Status
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
-from runner.cli.summary import exit_status
+from runner.cli.summary import end_json, exit_status
 from runner.cli.together import cost, counts, own_words, spent, worse
 from runner.cli.watch import alive
-from runner.cli.words import between
 from runner.errors import InfrastructureError, RunnerError
 
 if TYPE_CHECKING:
@@ -177,21 +176,9 @@ class Group:
             self._tell_end(end or status, problem)
 
     def _tell_end(self, status: Status, problem: str) -> None:
-        run, code = status.run, exit_status(status.state, status.exit_status)
+        run = status.run
         if self._cli.json:
-            self._cli.emit(
-                event="end",
-                run_id=status.run_id,
-                state=status.state,
-                reason=status.reason,
-                exit_status=code,
-                turns=run.turns,
-                tokens=run.tokens,
-                cost_usd=run.cost_usd,
-                seconds=between(run.created, run.ended),
-                score=run.score,
-                record=str(self._cli.records / status.run_id),
-            )
+            self._cli.emit(**end_json(run, status, self._cli.records / status.run_id))
         else:
             why = f"{status.state}: {status.reason}".rstrip(": ")
             self._show.say(f"{status.run_id}  {why}  {own_words(run)}".rstrip())

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runner.cli.words import between, count, dollars, hours, seconds, size, tokens
 from runner.record.run import RunState
+
+if TYPE_CHECKING:
+    from runner.backends.base import Status
 
 EXITS = {"done": 0, "failed": 1, "bound": 4, "timeout": 124, "cancelled": 130, "interrupted": 3}
 MOST_OUTPUTS = 12
@@ -21,6 +25,23 @@ def exit_status(state: str, of_record: int | None) -> int:
     if state == "failed" and of_record:
         return of_record
     return EXITS.get(state, 3)
+
+
+def end_json(run: RunState, status: Status, record: Path) -> dict[str, Any]:
+    """What programs are told of a run that has ended."""
+    return {
+        "event": "end",
+        "run_id": run.run_id,
+        "state": status.state,
+        "reason": status.reason,
+        "exit_status": exit_status(status.state, status.exit_status),
+        "turns": run.turns,
+        "tokens": run.tokens,
+        "cost_usd": run.cost_usd,
+        "seconds": between(run.created, run.ended),
+        "score": run.score,
+        "record": str(record),
+    }
 
 
 def spent(run: RunState) -> str:

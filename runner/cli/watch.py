@@ -15,7 +15,7 @@ from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
 from runner.cli.narrate import Entry, Narrator
-from runner.cli.summary import exit_status, made, next_lines
+from runner.cli.summary import end_json, exit_status, made, next_lines
 from runner.cli.views import view_of
 from runner.cli.words import between, seconds
 from runner.errors import InfrastructureError
@@ -153,19 +153,9 @@ class Watch:
         head = check_chain(self._path / "transcript.jsonl").head
         if self._cli.json:
             self._cli.emit(
-                event="end",
-                run_id=run.run_id,
-                state=status.state,
-                reason=status.reason,
-                exit_status=code,
-                turns=run.turns,
-                tokens=run.tokens,
-                cost_usd=run.cost_usd,
-                seconds=between(run.created, run.ended),
-                score=run.score,
+                **end_json(run, status, self._path),
                 outputs=[{k: f[k] for k in ("path", "bytes", "sha256")} for f in run.outputs],
                 head=head,
-                record=str(self._path),
             )
             return code
         self._cli.say()

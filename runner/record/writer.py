@@ -34,7 +34,7 @@ def claim(record: Path, who: str) -> None:
 def is_ours(record: Path, who: str) -> bool:
     """Whether no other pod has come since; a store that does not answer says nothing."""
     try:
-        return (record / NAME).read_text() in (who, "")
+        return (record / NAME).read_text() == who
     except OSError:
         return True
 

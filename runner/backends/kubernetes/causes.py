@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 
 from runner.backends.base import Cause
-from runner.backends.kubernetes import scheduling
 from runner.backends.kubernetes.snapshot import Container, Event, Pod, Snapshot
 
-PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError")
+_PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _KILLED = {137: "SIGKILL", 143: "SIGTERM"}
 _MOUNTING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
@@ -50,12 +49,7 @@ def _refused(event: Event) -> Cause:
     return Cause(f"the pod is refused: {words}", mend, event.time or None)
 
 
-# -- before its containers run -------------------------------------------------------------
-
-
-def unscheduled(snap: Snapshot) -> Cause:
-    """Why the pod has no node."""
-    return scheduling.cause(snap)
+# -- on its node, before its containers run ------------------------------------------------
 
 
 def creating(snap: Snapshot) -> Cause:
@@ -98,7 +92,7 @@ def stuck(item: Container) -> Cause | None:
         return _again_and_again(item)
     if item.state != "waiting":
         return None
-    if item.reason in PULLING:
+    if item.reason in _PULLING:
         # The engine says the image's name again in each of its causes.
         said = short(item.message.rpartition(f"{item.image}: ")[2])
         words = f"image {item.image} cannot be pulled ({item.reason}): {said}"

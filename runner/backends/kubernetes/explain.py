@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.backends.base import Cause, Status, sweep_noted
-from runner.backends.kubernetes import causes
+from runner.backends.kubernetes import causes, scheduling
 from runner.backends.kubernetes.kueue import QUEUE_LABEL
 from runner.backends.kubernetes.snapshot import (
     CANCELLED,
@@ -97,7 +97,7 @@ def phases(snap: Snapshot) -> Iterator[Phase]:
     if job.queue:
         yield Phase("queued", job.created, pod.created)
     if pod.scheduled is None and not pod.over:
-        yield Phase("scheduling", pod.created, None, causes.unscheduled(snap).words)
+        yield Phase("scheduling", pod.created, None, scheduling.cause(snap).words)
         return
     yield Phase("scheduling", pod.created, pod.scheduled or pod.created)
     first = next((item.started for item in pod.containers if item.started), None)
@@ -197,7 +197,7 @@ def _waiting(snap: Snapshot) -> tuple[Phase | None, Cause]:
     if phase is None or snap.pod is None:
         return phase, causes.queued(snap)
     if phase.name == "scheduling":
-        return phase, causes.unscheduled(snap)
+        return phase, scheduling.cause(snap)
     return phase, _held(snap.pod) or causes.creating(snap)
 
 
