@@ -22,14 +22,18 @@ from test_stream import count, finish, grow, same, until
 
 from runner.errors import InfrastructureError, RecordError, UsageError
 from runner.plan import InputFile, RunPlan
-from runner.pod import close, hold, receive, record, remove, send
+from runner.pod import close, hold, record, remove, send
 from runner.pod.__main__ import main
 from runner.record import Record, read_lines, verify
 from runner.record.copy import RecordCopy
 from runner.record.receiver import Receiver
-from runner.record.travel import write_tar
+from runner.record.travel import RECEIVING, unpack, write_tar
 
 CALL = "import sys; from pathlib import Path; from runner.pod import {0}; sys.exit({1})"
+RECEIVE = (
+    "import sys; from pathlib import Path; from runner.record.travel import unpack; "
+    "unpack(sys.stdin.buffer, Path(sys.argv[1]))"
+)
 SEND = CALL.format(
     "send",
     "send.send(Path(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer, follow=len(sys.argv) > 2)",
@@ -226,8 +230,7 @@ def test_receive_takes_an_archive_while_its_input_stays_open(store: Record, tmp_
     grow(store)
     archive = io.BytesIO()
     write_tar(store.path, archive)
-    call = "receive.receive(sys.stdin.buffer, Path(sys.argv[1]))"
-    process = start(CALL.format("receive", call), tmp_path / "there")
+    process = start(RECEIVE, tmp_path / "there")
     assert process.stdin and process.stdout and process.stderr
     process.stdin.write(archive.getvalue())
     process.stdin.flush()
@@ -236,26 +239,44 @@ def test_receive_takes_an_archive_while_its_input_stays_open(store: Record, tmp_
     same(store.path, tmp_path / "there")
 
 
-def test_two_clients_that_bring_a_record_at_once_take_turns(store: Record, tmp_path: Path) -> None:
-    """As one that follows a run does, and another one that cancels it."""
+def test_those_who_bring_a_record_at_once_take_turns(store: Record, tmp_path: Path) -> None:
+    """As one that follows a run does, another one that cancels it, and the run's own pod."""
     grow(store)
     archive = io.BytesIO()
     write_tar(store.path, archive)
+    travelling = tmp_path / "travelling"
+    travelling.write_bytes(packed(store.path))
     there, half = tmp_path / "there", len(archive.getvalue()) // 2
-    call = CALL.format("receive", "receive.receive(sys.stdin.buffer, Path(sys.argv[1]))")
-    first, second = start(call, there), start(call, there)
+    arrive = CALL.format("record", "record.arrive(Path(sys.argv[1]), Path(sys.argv[2]), None)")
+    first, second = start(RECEIVE, there), start(RECEIVE, there)
     assert first.stdin and second.stdin
     first.stdin.write(archive.getvalue()[:half])
     first.stdin.flush()
     until(lambda: (there / ".receiving").is_dir(), "the first one receives", 30)
+    pod = start(arrive, travelling, there)
     second.stdin.write(archive.getvalue())
     second.stdin.flush()
-    until(lambda: _has_open(second.pid, there / receive.RECEIVING), "the second one waits", 30)
+    for waits in (second, pod):
+        until(lambda pid=waits.pid: _has_open(pid, there / RECEIVING), "it waits its turn", 30)
     first.stdin.write(archive.getvalue()[half:])
     first.stdin.flush()
-    assert (first.wait(30), second.wait(30)) == (0, 0)
-    first.communicate()
-    second.communicate()
+    for process in (first, second, pod):
+        assert process.wait(30) == 0
+        process.communicate()
+    same(store.path, there)
+
+
+def test_a_record_that_grew_is_left_by_the_pod_that_brings_it(
+    store: Record, tmp_path: Path
+) -> None:
+    brought, there = packed(store.path), tmp_path / "there"
+    grow(store)
+    archive = io.BytesIO()
+    write_tar(store.path, archive)
+    unpack(io.BytesIO(archive.getvalue()), there)
+    lock = Record.open(there).take_lock()
+    unpack(io.BytesIO(brought), there, packed=True, only_new=True)
+    os.close(lock)
     same(store.path, there)
 
 
@@ -271,7 +292,7 @@ def test_receive_leaves_a_record_that_somebody_writes(store: Record, tmp_path: P
     archive.seek(0)
     lock = store.take_lock()
     with pytest.raises(RecordError, match="another process drives"):
-        receive.receive(archive, store.path)
+        unpack(archive, store.path)
     os.close(lock)
 
 

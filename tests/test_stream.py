@@ -25,7 +25,7 @@ from runner.record.closing import close
 from runner.record.copy import Diverged, RecordCopy, head_at, whole_bytes
 from runner.record.receiver import Receiver
 from runner.record.stream import frames
-from runner.record.travel import members, unpack, write_tar
+from runner.record.travel import RECEIVING, members, unpack, write_tar
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_cut_archive_leaves_no_record(record: Record, tmp_path: Path) -> None:
     for size in (0, 100, len(whole.getvalue()) // 2, len(whole.getvalue()) - 2000 - 10240):
         with pytest.raises(RecordError, match="no whole archive"):
             unpack(io.BytesIO(whole.getvalue()[:size]), tmp_path / "there")
-        assert list((tmp_path / "there").iterdir()) == []
+        assert [file.name for file in (tmp_path / "there").iterdir()] == [RECEIVING]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,8 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
     made.seek(0)
     with pytest.raises(RecordError):
         unpack(made, tmp_path / "there")
-    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    there = tmp_path / "there"
+    assert set(tmp_path.rglob("*")) == {there, there / RECEIVING}
 
 
 def test_links_in_an_archive_are_refused(tmp_path: Path) -> None:

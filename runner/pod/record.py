@@ -72,7 +72,8 @@ def arrive(travelling: Path, record: Path, url: str | None) -> None:
             )
         step.say("the record came with the Job")
         with travelling.open("rb") as archive:
-            unpack(archive, record, packed=True)
+            # A client that cancels the run may bring it too, and may have been first.
+            unpack(archive, record, packed=True, only_new=True)
         if store is not None:
             store.upload(record)
     else:

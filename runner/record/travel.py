@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from runner import locks
 from runner.errors import RecordError
 from runner.record.chain import disk_error
 from runner.record.files import put
+from runner.record.store import Record
 
 TRAVELS_BYTES = 900 * 1024
 """The most that fits into a ConfigMap beside the plan: an object of Kubernetes ends at 1 MiB."""
@@ -30,6 +32,11 @@ FOLDERS = ("inputs", "outputs", "logs")
 FILES = ("journal.jsonl", "run.json", "score.json", "notebook.ipynb")
 """What a record has besides its transcript. Locks and half-written files stay behind."""
 STAGE = ".receiving"
+RECEIVING = ".receiving.lock"
+RECEIVING_S = 120.0
+"""How long another one may take that brings the same record: a client, or the run's pod."""
+LOCK_S = 1.0
+"""How long who merely looks may hold the record's lock."""
 _UNFINISHED = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 _PIECE = 1 << 20
 
@@ -85,17 +92,39 @@ class _Bounded(io.BytesIO):
         return super().write(data)
 
 
-def unpack(archive: IO[bytes], path: Path, *, packed: bool = False) -> None:
+def unpack(archive: IO[bytes], path: Path, *, packed: bool = False, only_new: bool = False) -> None:
     """Put the record of an archive into the directory `path`, which may hold an older state of it.
 
-    Reads no byte after the archive's own end. Raises RecordError for what is
-    no record, and where the directory has lines that the archive lacks;
-    InfrastructureError when the disk refuses.
+    Those who bring the same record at once take turns; with `only_new` one that is there is
+    left as it is. Reads no byte after the archive's own end. Raises RecordError for what is no
+    record, where the directory has lines that the archive lacks, and while somebody drives the
+    run; InfrastructureError when the disk refuses.
     """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        turn = locks.hold(path / RECEIVING, RECEIVING_S)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    if turn is None:
+        raise RecordError(f"{path}: another one brings this record, for {RECEIVING_S:g} s now")
+    try:
+        if not (path / TRANSCRIPT).exists():
+            _unpack(archive, path, packed=packed)
+        elif not only_new:
+            lock = Record.open(path).take_lock(LOCK_S)
+            try:
+                _unpack(archive, path, packed=packed)
+            finally:
+                os.close(lock)
+    finally:
+        os.close(turn)
+
+
+def _unpack(archive: IO[bytes], path: Path, *, packed: bool) -> None:
     stage = path / STAGE
     try:
         shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
+        stage.mkdir()
         _extract(archive, stage, "r|gz" if packed else "r|")
         _replace(stage, path)
     except OSError as error:

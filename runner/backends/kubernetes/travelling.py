@@ -34,4 +34,4 @@ def bring(client: Client, job: Job, local: Path) -> None:
             hint=f"there `runner resume {job.run_id}` starts it; anywhere "
             f"`runner delete --backend kubernetes {job.run_id}` removes it",
         )
-    unpack(io.BytesIO(base64.b64decode(packed)), local, packed=True)
+    unpack(io.BytesIO(base64.b64decode(packed)), local, packed=True, only_new=True)
