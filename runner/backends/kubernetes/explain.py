@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,21 +29,22 @@ STEPS = {"record": "filling", "clone": "cloning", "models": "fetching", "install
 
 
 @dataclass(frozen=True)
-class End:
-    """How a run ended that did not say so itself; `mend` is what to do about it."""
+class Standing:
+    """How a run stands, or how it ended: since when, and what mends it."""
 
     state: str
-    reason: str
-    exit_status: int | None
+    reason: str = ""
+    exit_status: int | None = None
+    since: str | None = None
     mend: str = ""
 
 
 def describe(run: RunState, snap: Snapshot) -> Status:
     """How a run stands, out of its record and what the cluster says of it."""
-    steps = tuple(phases(snap)) or _recorded(run)
+    begun = tuple(phases(snap))
     sandbox = snap.pod.container("sandbox") if snap.pod and not snap.pod.over else None
     up = sandbox is not None and sandbox.state == "running"
-    stands = _stands(run, snap)
+    stands = _stands(run, snap, begun)
     # A sandbox that is about to come counts: whoever waits for it goes on waiting.
     coming = snap.alive and (snap.pod is None or not snap.pod.over) and _started(snap) is None
     return Status(
@@ -51,7 +52,7 @@ def describe(run: RunState, snap: Snapshot) -> Status:
         stands.state,
         stands.reason,
         stands.exit_status,
-        steps,
+        begun or _recorded(run),
         snap.alive and _agent_on(run, snap),
         up or coming,
         run,
@@ -60,23 +61,23 @@ def describe(run: RunState, snap: Snapshot) -> Status:
     )
 
 
-def end_of(run: RunState, snap: Snapshot) -> End | None:
+def end_of(run: RunState, snap: Snapshot) -> Standing | None:
     """How the last attempt ended, as far as the cluster knows; None while it goes on."""
     if snap.alive and not _done(snap):
         return None
     if snap.job is None:
-        return End("interrupted", f"its Job is gone; {_resume(run)}", None)
+        return Standing("interrupted", f"its Job is gone; {_resume(run)}", None)
     if words := snap.job.annotations.get(CANCELLED):
-        return End("cancelled", words, 130)
+        return Standing("cancelled", words, 130)
     if snap.job.suspended:
-        return End("interrupted", _never_released(run), None)
+        return Standing("interrupted", _never_released(run), None)
     main = _main(snap.pod)
     if said := termination(main):
-        return End(said["state"], said.get("reason", ""), said.get("exit_status"))
+        return Standing(said["state"], said.get("reason", ""), said.get("exit_status"))
     if not run.plan.get("agent", True) and main and main.succeeded:
-        return End("done", "the sandbox has ended", 0)
+        return Standing("done", "the sandbox has ended", 0)
     cause = causes.ended(snap, main)
-    return End("failed", cause.words, INFRASTRUCTURE, cause.mend)
+    return Standing("failed", cause.words, INFRASTRUCTURE, mend=cause.mend)
 
 
 def last_head(agent: Container | None) -> str | None:
@@ -149,30 +150,21 @@ def annotated(job: Job) -> RunState:
 # -- how it stands -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Standing:
-    state: str
-    reason: str = ""
-    exit_status: int | None = None
-    since: str | None = None
-    mend: str = ""
-
-
-def _stands(run: RunState, snap: Snapshot) -> _Standing:
+def _stands(run: RunState, snap: Snapshot, begun: Sequence[Phase]) -> Standing:
     end = end_of(run, snap)
     if end is not None:
         # The record is the truth; the cluster speaks where the record does not.
         if run.is_over and (snap.job is None or run.attempts >= 1) and not newer(run, snap):
             return _recorded_end(run, snap)
-        return _Standing(end.state, end.reason, end.exit_status, mend=end.mend)
+        return end
     fails = run.plan.get("experiment", {}).get("sandbox", {}).get("on_disruption") == "fail"
     # What the API has of a pod whose node is silent may be from before it ran.
     trouble = causes.troubled(snap, goes_on=not fails)
-    phase, cause = _waiting(snap)
+    phase, cause = _waiting(snap, begun)
     if phase is not None and trouble is None:
         words = phase.failure or f"{phase.name}: {phase.detail}".rstrip(": ")
         state = "created" if phase.name == "queued" else "preparing"
-        return _Standing(state, words, since=cause.since or phase.started, mend=cause.mend)
+        return Standing(state, words, since=cause.since or phase.started, mend=cause.mend)
     trouble = trouble or causes.restarted(snap) or Cause(run.reason)
     if not run.plan.get("agent", True):
         state = "running" if _started(snap) else "preparing"
@@ -180,20 +172,20 @@ def _stands(run: RunState, snap: Snapshot) -> _Standing:
         state = run.state
     else:
         state = "starting" if _started(snap) else "preparing"
-    return _Standing(state, trouble.words, since=trouble.since, mend=trouble.mend)
+    return Standing(state, trouble.words, since=trouble.since, mend=trouble.mend)
 
 
-def _recorded_end(run: RunState, snap: Snapshot) -> _Standing:
+def _recorded_end(run: RunState, snap: Snapshot) -> Standing:
     """How the record ended; who told its pod to leave, only the cluster knows."""
     taken = causes.taken_away(snap.pod) if snap.pod and run.state == "interrupted" else None
     if taken is None:
-        return _Standing(run.state, run.reason, run.exit_status)
-    return _Standing(run.state, f"{run.reason}: {taken.words}", run.exit_status, mend=taken.mend)
+        return Standing(run.state, run.reason, run.exit_status)
+    return Standing(run.state, f"{run.reason}: {taken.words}", run.exit_status, mend=taken.mend)
 
 
-def _waiting(snap: Snapshot) -> tuple[Phase | None, Cause]:
+def _waiting(snap: Snapshot, begun: Sequence[Phase]) -> tuple[Phase | None, Cause]:
     """The phase before the kernel's that goes on, and what holds it up."""
-    phase = next((phase for phase in reversed(list(phases(snap))) if not phase.ended), None)
+    phase = next((phase for phase in reversed(begun) if not phase.ended), None)
     if phase is None or snap.pod is None:
         return phase, causes.queued(snap)
     if phase.name == "scheduling":
