@@ -506,6 +506,16 @@ def test_a_pod_that_may_not_be_made(message: str, mend: str) -> None:
     assert mend in status.mend
 
 
+def test_a_job_waits_for_another_pod_since_the_first_one_went() -> None:
+    made = Event(T.format(1), "Normal", "SuccessfulCreate", "Created pod: r-1-abc", "r-1")
+    gone = replace(RUN, state="interrupted", attempts=1, ended=T.format(6))
+    status = explain.describe(gone, Snapshot(job(), None, events=(made,)))
+    assert status.reason == "queued: another pod is being made, as the one before it is gone"
+    assert "10 minutes at most" in status.mend
+    assert [phase.started for phase in status.phases] == [T.format(6)]
+    assert status.since == T.format(6)
+
+
 @pytest.mark.parametrize(
     ("message", "mend"),
     [

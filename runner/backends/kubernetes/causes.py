@@ -20,12 +20,23 @@ OUT_OF_SERVICE = "kubectl taint nodes {} node.kubernetes.io/out-of-service=nodes
 # -- before the pod ------------------------------------------------------------------------
 
 
+_BACKOFF = (
+    "it comes by itself: Kubernetes waits 10 s after the first pod that is gone, twice as long "
+    "after each further one, 10 minutes at most"
+)
+"""DefaultJobPodFailureBackOff and MaxJobPodFailureBackOff of its Job controller."""
+
+
 def queued(snap: Snapshot) -> Cause:
     """Why a Job has no pod."""
     if snap.job and snap.job.suspended and snap.job.queue:
         return snap.queue or Cause(f"in the queue {snap.job.queue}")
     refused = [event for event in snap.events if event.reason == "FailedCreate"]
-    return _refused(refused[-1]) if refused else Cause("the Job's pod is being made")
+    if refused:
+        return _refused(refused[-1])
+    if any(event.reason == "SuccessfulCreate" for event in snap.events):
+        return Cause("another pod is being made, as the one before it is gone", _BACKOFF)
+    return Cause("the Job's pod is being made")
 
 
 def _refused(event: Event) -> Cause:

@@ -41,7 +41,7 @@ class Standing:
 
 def describe(run: RunState, snap: Snapshot) -> Status:
     """How a run stands, out of its record and what the cluster says of it."""
-    begun = tuple(phases(snap))
+    begun = tuple(phases(snap, after=run.ended or ""))
     sandbox = snap.pod.container("sandbox") if snap.pod and not snap.pod.over else None
     up = sandbox is not None and sandbox.state == "running"
     stands = _stands(run, snap, begun)
@@ -86,14 +86,18 @@ def last_head(agent: Container | None) -> str | None:
     return str(head) if head else None
 
 
-def phases(snap: Snapshot) -> Iterator[Phase]:
-    """What happened before the kernel was ready, as the cluster tells it."""
+def phases(snap: Snapshot, after: str = "") -> Iterator[Phase]:
+    """What happened before the kernel was ready, as the cluster tells it.
+
+    A Job whose pod was taken away waits for another one since `after`, the end of the first.
+    """
     job, pod = snap.job, snap.pod
     if job is None:
         return
     if pod is None:
         if snap.alive:
-            yield Phase("queued", job.created, None, causes.queued(snap).words)
+            since = max(job.created, after)
+            yield Phase("queued", since, None, causes.queued(snap).words)
         return
     if job.queue:
         yield Phase("queued", job.created, pod.created)
