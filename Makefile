@@ -20,14 +20,15 @@ FROM = $(if $(BASE),--base $(BASE))
 ON_CLUSTER = PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
 BACKEND := local
 
-.PHONY: demo test lint types imports unit processes test-chromium test-root docker-images test-docker \
+.PHONY: demo test lint types imports unit processes faults faults-longer test-faults test-chromium \
+	test-root docker-images test-docker \
 	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-docker bench-cluster docs constraints clean
 
 demo: $(READY)  ## run checkpoint-diffing-mini on this machine, without a key; BACKEND=docker in containers
 	$(if $(filter docker,$(BACKEND)),$(BIN)/python -m runner images build base agent $(FROM))
 	$(BIN)/python -m runner submit experiments/checkpoint-diffing-mini/experiment.toml --backend $(BACKEND)
 
-test: lint types imports unit processes  ## all that needs neither root nor apt
+test: lint types imports unit processes faults  ## all that needs neither root nor apt
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -41,10 +42,22 @@ imports: $(READY)
 
 unit: $(READY)  ## under a minute
 	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster and not docker" \
-		--ignore tests/processes --ignore tests/backends --ignore tests/cluster --ignore tests/docker
+		--ignore tests/processes --ignore tests/faults --ignore tests/backends --ignore tests/cluster \
+		--ignore tests/docker
 
 processes: $(READY)  ## real servers, sandboxes and runs, broken on purpose; the contract of the backends
 	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster and not docker" tests/processes tests/backends
+
+FAULTS = $(BIN)/pytest -n 2 --dist load tests/faults
+
+faults: $(READY)  ## what must hold after any fault, at a few moments
+	$(FAULTS) -m "not chromium and not root and not long"
+
+faults-longer: $(READY)  ## the same at more moments, up to ten minutes
+	$(FAULTS) -m "not chromium and not root" --moments 60
+
+test-faults: $(READY)  ## the same at length: an hour or so
+	$(FAULTS) -m "not chromium and not root" --moments 200 --stall 30 --timeout 600
 
 test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 	$(BIN)/pytest -m chromium
