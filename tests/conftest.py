@@ -13,4 +13,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long tests/faults takes."""
     group = parser.getgroup("faults")
     group.addoption("--moments", type=int, default=8, help="at which a sweep of faults strikes")
+    group.addoption("--seed", default="1", help="from which the moments follow")
     group.addoption("--stall", type=float, default=3.0, help="seconds for which things stand still")

@@ -36,15 +36,23 @@ _COUNTED = re.compile(r"# counted (\S+), (\d+) lines")
 Line = Mapping[str, Any]
 
 
-def counted(name: str, lines: int = 0, before: str = "", after: str = "") -> str:
+def counted(
+    name: str, lines: int = 0, *, every_s: float = 0.0, before: str = "", after: str = ""
+) -> str:
     """Source of a cell that says that it ran, and then prints numbered lines, each flushed."""
     return (
         f"# counted {name}, {lines} lines\n"
+        "import time\n"
         f"with open({RAN!r}, 'a') as ran: ran.write('{name}\\n')\n"
         f"{before}\n"
-        f"for n in range({lines}): print('{name}', n, flush=True)\n"
+        f"for n in range({lines}): print('{name}', n, flush=True), time.sleep({every_s})\n"
         f"{after}"
     )
+
+
+def counted_command(name: str) -> str:
+    """A shell command that says that it ran."""
+    return f"echo {name} >> {RAN}  # counted {name}, 0 lines"
 
 
 def check(record: Path, sandbox: Path, *, received: Sequence[Line] = ()) -> None:
@@ -90,13 +98,13 @@ def check_journal(lines: Sequence[Line], workspace: Path, *, received: Sequence[
     ran = Counter((workspace / RAN).read_text().split() if (workspace / RAN).exists() else ())
     assert set(ran.values()) <= {1}, f"ran twice: {ran}"
     known = set()
-    for op, name, total in _counted_cells(lines):
+    for op, name, total in _asked(lines):
         known.add(name)
-        assert op in states, f"cell {name} never ended"
+        assert op in states, f"{name} never ended"
         numbers = _numbers(lines, op, name)
-        assert numbers == list(range(len(numbers))), f"cell {name} printed {numbers}"
+        assert numbers == list(range(len(numbers))), f"{name} printed {numbers}"
         if states[op] == "ok":
-            assert (ran[name], len(numbers)) == (1, total), f"cell {name}: {ran}, {numbers}"
+            assert (ran[name], len(numbers)) == (1, total), f"{name}: {ran}, {numbers}"
     restarted = sum(line["type"] == "boot" for line in lines) > 1
     assert restarted or set(ran) <= known, f"ran, and the journal has nothing of it: {ran}"
 
@@ -172,10 +180,11 @@ class NotebookReader(threading.Thread):
             assert self.versions, "no notebook was seen"
 
 
-def _counted_cells(lines: Sequence[Line]) -> Iterator[tuple[str, str, int]]:
-    """Operation, name and number of lines of each counted cell that was asked for."""
+def _asked(lines: Sequence[Line]) -> Iterator[tuple[str, str, int]]:
+    """Operation, name and number of lines of each counted cell and command that was asked for."""
     for line in lines:
-        if line["type"] == "queued" and (found := _COUNTED.match(line["source"])):
+        asked = {"queued": line.get("source"), "shell": line.get("command")}.get(line["type"])
+        if found := _COUNTED.search(asked or ""):
             yield line["op"], found[1], int(found[2])
 
 

@@ -39,9 +39,9 @@ def test_a_journal_as_it_is_to_be(tmp_path: Path) -> None:
     [
         (journal([0, 2], "kernel_died"), "a\n", "printed"),
         (journal([0, 1, 1, 2]), "a\n", "printed"),
-        (journal([0, 1]), "a\n", "cell a"),
+        (journal([0, 1]), "a\n", "^a: "),
         (journal(), "a\na\n", "ran twice"),
-        (journal(), "", "cell a"),
+        (journal(), "", "^a: "),
         (journal(), "a\nb\n", "nothing of it"),
         (journal()[:-1], "a\n", "never ended"),
         (journal(state="gone"), "a\n", "ended as"),

@@ -1,13 +1,154 @@
-"""Each process of a run is killed at moments of its own; the run loses nothing by it."""
+"""Each process of a run is killed at many moments; the run loses nothing by it.
+
+The moment is a step boundary (a line of the transcript was just written) or any other. Which it
+is follows from `--seed` and the moment's number; who is killed, from the number alone.
+"""
 
 from __future__ import annotations
 
-from invariants import NotebookReader, check, counted
-from tiny_runs import Lab, cell, end
+import json
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from command_line import CommandLine
+from invariants import (
+    COLLECTED,
+    NotebookReader,
+    check,
+    counted,
+    counted_command,
+    journal_of,
+)
+from tiny_runs import Lab, Run, cell, end, tool, until
+from victims import strike
+
+from runner.backends.base import Status
+
+STEPS = [
+    cell(counted("c0", 20, every_s=0.02, before="begun = 'begun'")),
+    cell(counted("c1", 300, after="time.sleep(0.5)")),
+    tool("run_shell", command=counted_command("s0")),
+    cell(counted("c2", 5, before="open('outputs/c2.txt', 'w').write('c2')", after="print(begun)")),
+    tool("restart_kernel"),
+    cell(counted("c3", 30, every_s=0.02)),
+    tool("add_markdown", source="That is all."),
+    cell(counted("c4")),
+    end(),
+]
+PARTS = ("worker", "kernel", "agent", "server", "client", "sandbox", "supervisor", "init")
+KERNEL_LIVES = {"worker", "agent", "client", "supervisor", "init"}
+"""Parts whose death the kernel outlives."""
+LOST = {"kernel_died": "variables are gone", "restarted": "variables are gone", "lost": "lost"}
+"""What a state of an execution is told with."""
+MOST_RESUMES = 3
 
 
-def test_an_undisturbed_run(lab: Lab) -> None:
-    run = lab.submit([cell(counted(f"c{n}", 20)) for n in range(4)] + [end()])
-    with NotebookReader(run.path / "notebook.ipynb", run.root / "workspace" / "notebook.ipynb"):
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run of these steps to which nothing happened."""
+
+    notebook: list[Any]
+    lines: int
+    """Of its transcript."""
+    took_s: float
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    lab = Lab(tmp_path_factory.mktemp("undisturbed"))
+    began = time.monotonic()
+    run = lab.submit(STEPS)
+    notebooks = (run.path / "notebook.ipynb", run.root / "workspace" / "notebook.ipynb")
+    with NotebookReader(*notebooks):
         assert run.over().state == "done"
-    check(run.path, run.root)
+    found = Undisturbed(read(run), len(run.lines()), time.monotonic() - began)
+    lab.close()
+    return found
+
+
+def read(run: Run) -> list[Any]:
+    """What somebody reads in the notebook: without ids and times."""
+    cells = json.loads((run.path / "notebook.ipynb").read_text())["cells"]
+    return [(cell["source"], cell["metadata"].get("runner"), cell.get("outputs")) for cell in cells]
+
+
+def to_its_end(run: Run) -> Status:
+    """Resume it until it is done, as somebody would."""
+    for _ in range(1 + MOST_RESUMES):
+        status = run.agent_over()
+        if status.state in COLLECTED:
+            break
+        run.resume()
+    # A sandbox whose first process was killed is not ended by anybody else.
+    run.lab.backend.stop(run.handle, 30.0)
+    return run.over()
+
+
+def check_told(run: Run) -> None:
+    """The agent has heard of everything that was lost."""
+    states = {line["op"]: line["state"] for line in run.journal() if line["type"] == "end"}
+    heard = []
+    for line in run.lines():
+        if line["type"] == "tool_result" or line.get("role") == "user":
+            heard.append("\n".join(block.get("text", "") for block in line["content"]))
+        if line["type"] == "tool_result" and (words := LOST.get(states.get(line["op"], ""))):
+            assert words in heard[-1]
+    boots = {line["boot"] for line in run.journal() if line["type"] == "start"}
+    if len(boots) > 1:
+        assert any("variables are gone" in text or "all variables" in text for text in heard)
+
+
+def submitted_by_a_client_that_is_killed(lab: Lab, after_s: float) -> Run | None:
+    """A run whose `submit` was killed, if it had got so far as to make one."""
+    line = CommandLine(lab.top, RUNNER_STATE_DIR=str(lab.settings.state_dir))
+    with line.starting("submit", str(lab.write(STEPS))) as started:
+        time.sleep(after_s)  # the moment
+        started.kill()
+    made = [file.parent.name for file in (lab.top / "runs").glob("*/transcript.jsonl")]
+    return lab.adopt(lab.backend.attach(made[0])) if made else None
+
+
+def kill_at_some_moment(
+    run: Run, part: str, chance: random.Random, usual: Undisturbed, *, at_boundary: bool
+) -> list[dict[str, Any]]:
+    """Kill a part, or let the run end where it comes too late; the journal as it was before."""
+    if at_boundary:
+        lines = chance.randrange(3, usual.lines)
+        until(lambda: len(run.lines()) >= lines or not run.status.agent_alive, "the line")
+    else:
+        time.sleep(chance.uniform(0, usual.took_s))  # the moment
+    received = journal_of(run.root)
+    until(
+        lambda: strike(run, part, signal.SIGKILL) or not run.status.agent_alive,
+        f"{part} is there",
+    )
+    return received
+
+
+@pytest.mark.timeout(300)
+def test_a_kill_costs_nothing_but_what_died(
+    lab: Lab, chance: random.Random, moment: int, undisturbed: Undisturbed
+) -> None:
+    part, at_boundary = PARTS[moment % len(PARTS)], moment // len(PARTS) % 2 == 0
+    if part == "client":
+        run = submitted_by_a_client_that_is_killed(lab, chance.uniform(0, 5))
+        if run is None:
+            assert lab.unused() or not list(lab.settings.state_dir.iterdir())
+            assert not list((lab.top / "runs").glob("*"))
+            return
+    else:
+        run = lab.submit(STEPS)
+    received: list[dict[str, Any]] = []
+    with NotebookReader(run.path / "notebook.ipynb", run.root / "workspace" / "notebook.ipynb"):
+        if part != "client":
+            received = kill_at_some_moment(run, part, chance, undisturbed, at_boundary=at_boundary)
+        status = to_its_end(run)
+    assert (status.state, status.exit_status) == ("done", 0), status.reason
+    check(run.path, run.root, received=received)
+    check_told(run)
+    if part in KERNEL_LIVES and status.run and len(status.run.sandboxes) == 1:
+        assert read(run) == undisturbed.notebook
