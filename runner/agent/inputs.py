@@ -61,7 +61,10 @@ class Wait(Input):
 
 
 class Interrupt(Input):
-    """Stop a cell or shell command that is running; a cell's variables stay."""
+    """Stop a cell or shell command that is running; a cell's variables stay.
+
+    Only where its code ignores the interrupt for 30 s, the kernel is killed.
+    """
 
     execution: _Execution
 

@@ -155,11 +155,13 @@ class Sandbox:
         """Stop one operation; nothing happens to one that has ended."""
         if operation.final:
             return
-        operation.interrupting = True
+        insisting, operation.interrupting = operation.interrupting, True
         if operation.kind == "shell":
             await self.commands.interrupt(operation)
-        else:
-            await self.executions.interrupt(operation)
+            return
+        await self.executions.interrupt(operation)
+        if not insisting:
+            self.spawn(self.executions.insist(operation))
 
     def _execute(self, operation: Operation, request: ops.Execute) -> None:
         operation.hidden = request.hidden

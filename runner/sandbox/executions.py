@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from runner.sandbox.options import Options
 
 HELD_TEXT_S = 5.0
 """How long the end of a piece of output that may be half a secret waits for its other half."""
+HEEDS_S, KILLED_S = 5.0, 30.0
+"""After how long an interrupt that changes nothing is told of, and after how long the kernel is
+killed for it: a long call into C heeds it at its end, code that ignores it never does."""
 DEAD = "the kernel is not running ({}). Variables are gone, files are still there; restart it"
 RESTARTED = "the kernel was restarted; all variables are gone, files are still there"
 _INTERRUPTED = ("KeyboardInterrupt", "CancelledError")
@@ -68,6 +72,18 @@ class Executions:
         elif operation is self.running:
             self._book.note("kernel", event="interrupted", reason=f"asked for {operation.id}")
             await self.kernel.interrupt()
+
+    async def insist(self, operation: Operation) -> None:
+        """See to it that an interrupt ends what runs: at last the kernel is killed."""
+        if await _ends(operation, HEEDS_S) or operation is not self.running:
+            return
+        self._book.warn(
+            f"{operation.id} has not heeded the interrupt for {HEEDS_S:g} s; if it does not within "
+            f"{KILLED_S - HEEDS_S:g} s, the kernel is killed, and all variables are gone then"
+        )
+        await self.kernel.interrupt()
+        if not await _ends(operation, KILLED_S - HEEDS_S) and operation is self.running:
+            await self.kernel.kill(f"it ignored an interrupt for {KILLED_S:g} s, and was killed")
 
     async def run(self) -> None:
         """Start the kernel, and run what is in the queue, for as long as the sandbox lives."""
@@ -196,3 +212,10 @@ class Executions:
         if self._held.get(key) is mask:
             del self._held[key]
             self._log(key[0], "stream", {"name": key[1], "text": mask.flush()}, {})
+
+
+async def _ends(operation: Operation, within_s: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await operation.done.wait()
+    return operation.final

@@ -83,9 +83,11 @@ class Command:
     async def interrupt(self) -> None:
         """SIGINT to the whole group, and SIGKILL to what still runs after 5 s."""
         self.signal(signal.SIGINT)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(KILL_AFTER_S):
                 await self._process.wait()
+        except TimeoutError:
+            self.killed = f"interrupted; it ignored it for {KILL_AFTER_S:g} s, and was killed"
         self.signal(signal.SIGKILL)
 
     def kill(self, reason: str) -> None:
