@@ -66,7 +66,7 @@ def check(record: Path, sandbox: Path, *, received: Sequence[Line] = ()) -> None
     own = journal_of(sandbox)
     if own and Record.open(record).state().state in COLLECTED:
         assert [_told(line) for line in own[: len(lines)]] == [_told(line) for line in lines]
-        missed = [line for line in own[len(lines) :] if line["type"] in ("message", "end")]
+        missed = [line for line in own[len(lines) :] if line.get("op")]
         assert not missed, f"never collected: {missed}"
     check_nothing_left(record, sandbox)
 

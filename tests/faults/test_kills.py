@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +153,15 @@ def test_a_kill_costs_nothing_but_what_died(
     check_told(run)
     if part in KERNEL_LIVES and status.run and len(status.run.sandboxes) == 1:
         assert read(run) == undisturbed.notebook
+
+
+def test_a_sandbox_that_is_killed_while_it_prepares_leaves_nothing(
+    lab: Lab, temporary: Path
+) -> None:
+    run = lab.submit([cell(counted("a", 1)), end("a 0")])
+    until(lambda: list(temporary.glob("runner-*")), "the directory of its sockets")
+    assert strike(run, "sandbox", signal.SIGKILL)
+    assert run.agent_over().state == "failed"
+    run.resume()
+    assert run.over().state == "done"
+    check(run.path, run.root)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -21,6 +21,8 @@ from runner.sandbox.processes import end_all
 
 RUNTIME_PREFIX = "runner-"
 """Of the temporary directories that hold the kernels' sockets."""
+LONGEST_TEMP = 40
+"""Characters of a temporary directory under which Unix sockets can still have names."""
 
 
 def fill(plan: RunPlan, record: Record, paths: Paths, volumes: Mapping[str, Path]) -> None:
@@ -41,11 +43,21 @@ def fill(plan: RunPlan, record: Record, paths: Paths, volumes: Mapping[str, Path
     part.replace(paths.workspace)
 
 
+def make_runtime(paths: Paths) -> Path:
+    """Make the directory of the kernel's sockets; written down first, so that `sweep` finds it."""
+    usual, fallback = _temps()
+    place = usual if len(str(usual)) <= LONGEST_TEMP else fallback
+    runtime = place / f"{RUNTIME_PREFIX}{secrets.token_hex(4)}"
+    paths.runtime.write_text(str(runtime))
+    runtime.mkdir(mode=0o700)
+    return runtime
+
+
 def sweep(paths: Paths) -> None:
-    """Remove what a sandbox leaves whose first process was killed: processes, sockets, packages."""
+    """Remove what a sandbox leaves, also one that was killed: processes, sockets, packages."""
     end_all(paths.server)
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        runtime = Path(json.loads(paths.options.read_text())["runtime"])
+    with contextlib.suppress(OSError, ValueError):
+        runtime = Path(paths.runtime.read_text())
         if runtime.name.startswith(RUNTIME_PREFIX) and runtime.parent in _temps():
             shutil.rmtree(runtime, ignore_errors=True)
     shutil.rmtree(paths.venv, ignore_errors=True)

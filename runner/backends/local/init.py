@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -34,8 +32,6 @@ GRACE_S = 10.0
 """How long the server has to leave when it is told to."""
 LOOK_S = 0.2
 """How often it is looked whether the agent has let the sandbox go."""
-LONGEST_TEMP = 40
-"""Characters of a temporary directory under which Unix sockets can still have names."""
 
 
 def main() -> int:
@@ -47,8 +43,8 @@ def main() -> int:
     socket_fd, lock_fd = int(sys.argv[3]), int(sys.argv[4])
     threading.Thread(target=_until_released, args=(paths,), daemon=True).start()
     plan = RunPlan.model_validate_json(paths.plan.read_bytes())
-    runtime = Path(tempfile.mkdtemp(prefix=directory.RUNTIME_PREFIX, dir=_short_temp()))
     try:
+        runtime = directory.make_runtime(paths)
         _bind_cores(plan)
         options = Options(
             run_id=plan.run_id,
@@ -78,8 +74,7 @@ def main() -> int:
         return 1
     finally:
         processes.end_descendants()
-        shutil.rmtree(runtime, ignore_errors=True)
-        shutil.rmtree(paths.venv, ignore_errors=True)
+        directory.sweep(paths)
 
 
 def _leave(*_: object) -> NoReturn:
@@ -90,11 +85,6 @@ def _until_released(paths: Paths) -> None:
     while not paths.release.exists():
         time.sleep(LOOK_S)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _short_temp() -> str:
-    usual = tempfile.gettempdir()
-    return usual if len(usual) <= LONGEST_TEMP else "/tmp"  # noqa: S108 - mkdtemp makes it safe
 
 
 def _bind_cores(plan: RunPlan) -> None:

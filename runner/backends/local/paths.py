@@ -63,6 +63,11 @@ class Paths:
         return self.server / "environment.json"
 
     @property
+    def runtime(self) -> Path:
+        """Where the directory of the kernel's sockets is, which is not in here: see `directory`."""
+        return self.root / "runtime"
+
+    @property
     def options(self) -> Path:
         """What the sandbox server is told."""
         return self.server / "options.json"
