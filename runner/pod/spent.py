@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.record.times import seconds
+
 MARK = "begun.json"
 
 
@@ -32,22 +34,21 @@ def left_s(timeout_s: float, state: Path, now: datetime) -> float:
     ready = next(
         (_time(line) for line in lines if line["seq"] > begun["lines"] and _ready(line)), now
     )
-    return float(begun["left_s"]) - (now - ready).total_seconds()
+    return float(begun["left_s"]) - seconds(ready, now)
 
 
 def earlier(lines: Iterable[Mapping[str, Any]]) -> tuple[float, int]:
     """Seconds that the boots of these journal lines had a kernel, and the last line's number."""
-    spent, last, boot = 0.0, 0, ""
-    since: datetime | None = None
-    until: datetime | None = None
+    spent, last, boot, ready = 0.0, 0, "", False
+    before: datetime | None = None
     for line in lines:
         if line["boot"] != boot:
-            spent += (until - since).total_seconds() if since and until else 0.0
-            boot, since = line["boot"], None
-        if since is None and _ready(line):
-            since = _time(line)
-        until, last = _time(line), line["seq"]
-    return spent + ((until - since).total_seconds() if since and until else 0.0), last
+            boot, ready = line["boot"], False
+        if ready:
+            spent += seconds(before, _time(line))
+        ready = ready or _ready(line)
+        before, last = _time(line), line["seq"]
+    return spent, last
 
 
 def _ready(line: Mapping[str, Any]) -> bool:

@@ -14,27 +14,32 @@ def spent_s(lines: Iterable[Mapping[str, Any]]) -> float:
     with it: that counts if the next agent found the same sandbox. With
     another sandbox, the earlier one counts up to the last line about it.
     """
-    spent = 0.0
+    spent = away = 0.0
     boot: str | None = None
-    since: datetime | None = None  # the sandbox `boot` was ready
-    last: datetime | None = None  # something was heard of it
-    attached = True
+    before: datetime | None = None
+    attached, ready = True, False
     for line in lines:
         time, kind = datetime.fromisoformat(line["time"]), line["type"]
+        step = seconds(before, time) if ready else 0.0
+        before = time
         if kind == "attempt":
             attached = False
-        elif kind == "sandbox":
-            if line["boot"] != boot and not attached:
-                spent += _seconds(since, last)
-                since = None
-            # Where the same agent meets another boot, the server was started again below it.
-            boot, attached = line["boot"], True
-        elif kind == "state" and line["state"] == "running":
-            since = since or time
         if attached:
-            last = time
-    return spent + _seconds(since, last)
+            spent += step
+        else:
+            away += step
+        if kind == "sandbox":
+            if line["boot"] == boot:
+                spent += away
+            elif not attached:
+                ready = False
+            # Where the same agent meets another boot, the server was started again below it.
+            boot, attached, away = line["boot"], True, 0.0
+        elif kind == "state" and line["state"] == "running":
+            ready = True
+    return spent
 
 
-def _seconds(since: datetime | None, until: datetime | None) -> float:
-    return (until - since).total_seconds() if since and until else 0.0
+def seconds(since: datetime | None, until: datetime | None) -> float:
+    """Seconds from one line to a later one; none where the clock was set back in between."""
+    return max((until - since).total_seconds(), 0.0) if since and until else 0.0

@@ -47,7 +47,8 @@ class Result:
         if self.started is None:
             return None
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
-        return (end - datetime.fromisoformat(self.started)).total_seconds()
+        # A clock that was set back would have it run for less than no time.
+        return max((end - datetime.fromisoformat(self.started)).total_seconds(), 0.0)
 
     @property
     def text(self) -> str:
