@@ -132,8 +132,12 @@ class Record:
                 self._write_notebook()
 
     def journal_mark(self) -> dict[str, Any]:
-        """How far the journal is: `lines` and `head`, which belong together."""
+        """How far the journal is: `lines` and `head`, which belong together.
+
+        So far it is on the disk: what the transcript says of it outlives the machine's power.
+        """
         with self._guard:
+            self.journal.flush()
             return {"lines": self.journal.lines, "head": self.journal.head}
 
     def render(self) -> None:
