@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from runner.record.chain import disk_error
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_UNFINISHED = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 
 
 def replace(path: Path, pieces: Iterable[bytes]) -> None:
@@ -59,6 +61,14 @@ def pieces_of(path: Path) -> Iterator[bytes]:
             yield piece
 
 
+def remove_unfinished(root: Path, kept: Container[Path]) -> None:
+    """Remove what a killed process left of files that it was putting below `root`."""
+    for file in root.rglob(".*.tmp"):
+        if _UNFINISHED.fullmatch(file.name) and file not in kept:
+            with suppress(OSError):
+                file.unlink()
+
+
 def sha256_of(path: Path) -> str:
     """Hash a plain file; raises as `pieces_of` does."""
     digest = hashlib.sha256()
@@ -96,18 +106,18 @@ def _folder(root: Path, folders: list[str]) -> Iterator[int]:
 
 def _put(folder: int, name: str, pieces: Iterable[bytes]) -> tuple[int, str]:
     _refuse_symlink(folder, name)
-    unfinished = f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    part = f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
     digest, size = hashlib.sha256(), 0
     try:
-        with os.fdopen(os.open(unfinished, _NEW, 0o644, dir_fd=folder), "wb") as file:
+        with os.fdopen(os.open(part, _NEW, 0o644, dir_fd=folder), "wb") as file:
             for piece in pieces:
                 digest.update(piece)
                 size += len(piece)
                 file.write(piece)
-        os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
-            os.unlink(unfinished, dir_fd=folder)
+            os.unlink(part, dir_fd=folder)
         raise
     return size, digest.hexdigest()
 

@@ -19,7 +19,7 @@ from runner import locks
 from runner.errors import RecordError, RunnerError, RunNotFound
 from runner.notebook import Notebook
 from runner.record.chain import ChainedLog, disk_error, read_lines
-from runner.record.files import pieces_of, put, replace
+from runner.record.files import pieces_of, put, remove_unfinished, replace
 from runner.record.run import RunFold, RunState, fold, from_json, to_json
 
 SCHEMA = 1
@@ -98,7 +98,11 @@ class Record:
                 f"{path}: expected a record of schema {SCHEMA}, found {first.get('schema')!r}",
                 hint="a newer runner wrote it: use that one",
             )
-        return cls(path, write=write, mask=mask)
+        record = cls(path, write=write, mask=mask)
+        if write:
+            outputs = {path / "outputs" / item["path"] for item in record.state().outputs}
+            remove_unfinished(path, kept=outputs)
+        return record
 
     @cached_property
     def transcript(self) -> ChainedLog:

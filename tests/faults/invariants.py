@@ -122,7 +122,7 @@ def check_nothing_left(record: Path, sandbox: Path) -> None:
     assert port not in open_ports
     assert not list(Path(tempfile.gettempdir()).glob(f"{RUNTIME_PREFIX}*"))
     assert not Paths(sandbox).venv.exists()
-    assert not [file for file in record.rglob("*") if file.suffix == ".part"]
+    assert not [file for file in record.rglob("*") if file.suffix in (".part", ".tmp")]
 
 
 def journal_of(sandbox: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from invariants import (
     counted_command,
     journal_of,
 )
-from tiny_runs import Lab, Run, cell, end, tool, until
+from tiny_runs import Lab, Run, cell, end, held, tool, until
 from victims import strike
 
 from runner.backends.base import Status
@@ -164,4 +164,17 @@ def test_a_sandbox_that_is_killed_while_it_prepares_leaves_nothing(
     assert run.agent_over().state == "failed"
     run.resume()
     assert run.over().state == "done"
+    check(run.path, run.root)
+
+
+def test_an_agent_that_is_killed_while_it_pulls_leaves_no_part_of_a_file(lab: Lab) -> None:
+    large = "open('outputs/large', 'wb').truncate(100 << 20)"
+    run = lab.submit([cell(counted("a", 1, before=large, after=held())), end("a 0")])
+    until(lambda: list((run.path / "outputs").glob(".*")), "a file is being pulled")
+    run.kill_agent()
+    assert [file.name for file in (run.path / "outputs").iterdir()] != ["large"]
+    run.resume()
+    run.let_go()
+    assert run.over().state == "done"
+    assert [file.name for file in (run.path / "outputs").iterdir()] == ["large"]
     check(run.path, run.root)
