@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from invariants import check, counted
@@ -18,6 +19,11 @@ STEPS = [
     cell(counted("c", 1)),
     end("c 0"),
 ]
+
+
+def longer(*cases: str) -> list[Any]:
+    """Cases for the longer forms."""
+    return [pytest.param(case, marks=pytest.mark.long) for case in cases]
 
 
 def interrupted(lab: Lab) -> Run:
@@ -41,9 +47,7 @@ def last(run: Run, kind: str) -> int:
     return kinds[::-1].index(kind)
 
 
-@pytest.mark.parametrize(
-    "kind", ["message", "tool_result", pytest.param("state", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("kind", ["message", *longer("tool_result", "state")])
 def test_a_transcript_that_ends_within_a_line(lab: Lab, kind: str) -> None:
     run = interrupted(lab)
     cut(run.path / "transcript.jsonl", last(run, kind))
@@ -56,9 +60,7 @@ def test_a_transcript_that_ends_within_a_line(lab: Lab, kind: str) -> None:
     assert {line["state"] for line in run.journal() if line["type"] == "end"} == {"ok"}
 
 
-@pytest.mark.parametrize(
-    "which", ["record", pytest.param("sandbox", marks=pytest.mark.long), "both"]
-)
+@pytest.mark.parametrize("which", ["both", *longer("record", "sandbox")])
 def test_a_journal_that_ends_within_a_line(lab: Lab, which: str) -> None:
     run = interrupted(lab)
     strike(run, "sandbox", signal.SIGKILL)
