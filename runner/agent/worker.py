@@ -271,7 +271,17 @@ def _let_go(session: Session, options: AgentOptions) -> None:
 
 
 def interrupt_all(session: Session) -> None:
-    """Stop whatever still runs, and wait a little for its end."""
+    """Stop whatever still runs or waits to, so that the record has its end.
+
+    What does not heed an interrupt, and what begins when that has ended, goes with its kernel.
+    """
     end = time.monotonic() + INTERRUPT_S
     for op in session.info()["running"]:
         session.interrupt(op, timeout_s=max(0.0, end - time.monotonic()))
+        # A new warning, which is what there is of a cell that does not heed it, ends each wait.
+        while not session.wait(op, timeout_s=max(0.0, end - time.monotonic())).final:
+            if time.monotonic() > end:
+                break
+    left = session.info()
+    if left["running"] or left["queued"]:
+        session.restart(timeout_s=INTERRUPT_S)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from invariants import check_journal, counted
+from invariants import check, check_journal, counted
 from sandbox_process import sandbox, until
+from tiny_runs import Lab, cell, end
 
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 STUBBORN = (
@@ -40,3 +41,12 @@ def test_a_command_that_ignores_interrupts_is_killed_and_says_so(tmp_path: Path)
         ended = session.interrupt(op, timeout_s=30)
         assert ended.state == "interrupted"
         assert "ignored it" in ended.reason
+
+
+def test_a_run_that_is_over_ends_what_ignores_it_and_what_waits(lab: Lab) -> None:
+    deaf = counted("a", 3, before=DEAF, after="time.sleep(1000)")
+    run = lab.submit([cell(deaf, timeout=3), cell(counted("b", 1), timeout=1), end()])
+    assert run.over().state == "done"
+    check(run.path, run.root)
+    states = {line["cell"]: line["state"] for line in run.journal() if line["type"] == "end"}
+    assert [state for cell, state in states.items() if cell] == ["restarted", "restarted"]
