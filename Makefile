@@ -20,6 +20,9 @@ FROM = $(if $(BASE),--base $(BASE))
 ON_CLUSTER = PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
 BACKEND := local
 
+# What is measured beside the runner, and is not among what it is tested with.
+PEERS := build/peers
+
 .PHONY: demo test lint types imports unit processes faults faults-longer test-faults test-chromium \
 	test-root docker-images test-docker \
 	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-docker bench-cluster docs constraints clean
@@ -111,10 +114,16 @@ images-locks: $(READY)  ## pin anew what the images have: the versions of constr
 bench-docker: docker-images  ## a run in containers beside one without, and beside docker by hand
 	TEST_BASE=$(BASE) $(BIN)/python bench/containers.py
 
-bench: $(READY)  ## with a Docker engine and a cluster, if they are there
-	$(BIN)/python bench/round_trip.py
+bench: $(READY) $(PEERS)/.ready  ## docs/performance.md; with a Docker engine and a cluster, if they are there
+	$(BIN)/python bench/performance.py
 	$(if $(shell docker image ls --quiet $(LAB_BASE) 2>/dev/null),$(MAKE) bench-docker)
 	$(if $(or $(KUBECONFIG),$(wildcard $(LAB_KUBECONFIG))),$(MAKE) bench-cluster)
+
+$(PEERS)/.ready: bench/peers.txt $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --constraint constraints.txt \
+		--requirement bench/peers.txt
+	@touch $@
 
 bench-cluster: cluster-images  ## on the cluster of KUBECONFIG; else the one of cluster-up
 	$(ON_CLUSTER) $(BIN)/python bench/cluster.py

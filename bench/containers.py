@@ -7,9 +7,7 @@ README.md says how to read it.
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,12 +21,12 @@ sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("", "tests
 import nbformat
 from docker import DockerClient
 from docker_lab import AUTHORITIES, DockerLab, images
+from first_output import SAID, submitted
 from sandbox_process import sandbox
-from tiny_runs import Lab, cell, end, until
+from tiny_runs import Lab
 
 from runner.images.engine import connected
 
-SAID = "output of the first cell"
 WARM, TRIPS = 20, 200
 IMAGE = "runner/bench:jupyter-execute"
 
@@ -67,35 +65,6 @@ def by_hand(top: Path) -> float:
     )
     took = time.monotonic() - begun
     assert SAID in file.read_text()
-    return took
-
-
-def submitted(lab: Lab) -> float:
-    """Seconds from starting `runner submit` to the first cell's output on its stdout."""
-    file = lab.write([cell(f"print({SAID!r})"), end()])
-    given = lab.settings
-    env = {
-        **os.environ,
-        "RUNNER_BACKEND": given.backend,
-        "RUNNER_STATE_DIR": str(given.state_dir),
-        "RUNNER_DOCKER__IMAGES": json.dumps(given.docker.images),
-        **({"RUNNER_DOCKER__AGENT": given.docker.agent} if given.docker.agent else {}),
-    }
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-m", "runner", "submit", str(file), "--runs", given.runs]
-    begun = time.monotonic()
-    took = 0.0
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=-3, text=True) as ran:
-        run_id = ""
-        for line in ran.stdout or io.StringIO():
-            run_id = line.split()[1] if line.startswith("run ") else run_id
-            if "| " in line and SAID in line and "print" not in line:
-                took = took or time.monotonic() - begun
-    assert took and not ran.returncode
-    handle = lab.backend.attach(run_id)
-    until(lambda: not lab.backend.status(handle).sandbox_alive, "it is over")
-    lab.backend.delete(handle)
-    lab.backend.delete_record(handle)
     return took
 
 

@@ -1,166 +1,93 @@
-"""Round trip of a cell, `1+1`: this session beside the floor and beside Jupyter's own way.
+"""Round trip of a cell, `1+1`: this session beside the floor and beside Jupyter's own ways.
 
-`python bench/round_trip.py [--rounds N] [--json]`; README.md says how to read it.
+`python bench/round_trip.py [--quick] [--json]`; README.md says how to read it.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import logging
-import os
-import secrets
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("", "tests")]
 
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+import jupyter_peers as peers
+from figures import Figure, Target, in_turn, quantile, run
 from sandbox_process import sandbox
 
+GROUP = "round trip of 1+1"
 CELLS, CELL_BYTES = 1_000, 50_000
-Trip = Callable[[], Any]
+SOURCE = "1+1"
+FULL, FLOOR, OURS = "full", "jupyter_client over ZMQ, the floor", "this session"
+CLIENT, QUICKACK = "jupyter_kernel_client", "websocket with TCP_QUICKACK"
+MCP = "jupyter-mcp-server"
 
 
 @contextlib.contextmanager
-def floor(top: Path) -> Iterator[Trip]:
-    """A kernel over ZMQ on Unix sockets, and nothing between it and us."""
-    manager = KernelManager(transport="ipc", ip=str(top / "k"))
-    manager.start_kernel()
-    client: BlockingKernelClient = manager.client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-
-    def trip() -> None:
-        client.execute_interactive("1+1", output_hook=lambda _: None, allow_stdin=False, timeout=60)
-
-    try:
-        yield trip
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-
-
-@contextlib.contextmanager
-def session(top: Path, *, full: bool) -> Iterator[Trip]:
-    """Our session, on an empty notebook or on one of 1,000 cells and 50 MB."""
+def session(top: Path, *, cells: int = 0) -> Iterator[Callable[[str], Any]]:
+    """Our session, on an empty notebook or on one with so many cells of 50 kB."""
     top.mkdir()
     with sandbox(top) as box, box.session() as client:
-        if full:
-            client.run("line = 'x' * 99 + '\\n'", hidden=True)
-            for _ in range(CELLS):
-                client.run(f"print(line * {CELL_BYTES // 100}, end='')")
-        yield lambda: client.run("1+1")
+        client.run("line = 'x' * 99 + '\\n'", hidden=True)
+        for _ in range(cells):
+            client.run(f"print(line * {CELL_BYTES // 100}, end='')")
+        yield client.run
 
 
-@contextlib.contextmanager
-def websocket(top: Path) -> Iterator[Trip]:
-    """jupyter_kernel_client over the websocket of a jupyter_server."""
-    from jupyter_kernel_client import JupyterKernelClient
-
-    top.mkdir()
-    token, port = secrets.token_hex(16), _free_port()
-    flags = ["--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter_server", *flags, f"--ServerApp.root_dir={top}"],
-        env={**_environ(top), "JUPYTER_TOKEN": token},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port)
-        url = f"http://127.0.0.1:{port}"
-        with JupyterKernelClient(server_url=url, token=token) as client:
-            yield lambda: client.execute("1+1")
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def measure(ways: dict[str, Trip], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each way, one of each in every round: what slows one slows all."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(rounds + 5):
-        for name, trip in ways.items():
-            began = time.perf_counter()
-            trip()
-            if round_ >= 5:
-                taken[name].append((time.perf_counter() - began) * 1e3)
-    return taken
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--no-websocket", action="store_true")
-    options = parser.parse_args()
+def measure(top: Path, quick: bool) -> list[Figure]:
+    """Each way in turn."""
     logging.disable(logging.WARNING)
-    with (
-        tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as made,
-        contextlib.ExitStack() as at,
-    ):
-        top = Path(made)
+    cells, rounds = (20, 10) if quick else (CELLS, 400)
+    with contextlib.ExitStack() as at:
+        server = at.enter_context(peers.jupyter_server(top / "server"))
         ways = {
-            "jupyter_client over ZMQ (the floor)": at.enter_context(floor(top)),
-            "this session": at.enter_context(session(top / "s", full=False)),
-            f"this session, {CELLS} cells, {CELLS * CELL_BYTES // 10**6} MB": at.enter_context(
-                session(top / "f", full=True)
-            ),
+            FLOOR: at.enter_context(peers.zmq_kernel(top)),
+            OURS: at.enter_context(session(top / "s")),
+            FULL: at.enter_context(session(top / "f", cells=cells)),
+            CLIENT: at.enter_context(peers.kernel_client(server)),
+            QUICKACK: at.enter_context(peers.kernel_websocket(server, quickack=True)),
+            MCP: at.enter_context(peers.mcp_server(top / "mcp")),
         }
-        if not options.no_websocket:
-            ways["jupyter_kernel_client, websocket"] = at.enter_context(websocket(top / "w"))
-        taken = measure(ways, options.rounds)
-    least = statistics.median(next(iter(taken.values())))
-    rows = [
-        {
-            "way": name,
-            "median_ms": round(statistics.median(times), 2),
-            "p90_ms": round(statistics.quantiles(times, n=10)[-1], 2),
-            "ratio": round(statistics.median(times) / least, 2),
-        }
+        trips = {name: partial(way, SOURCE) for name, way in ways.items()}
+        # Its cells make its notebook slower and slower; and it is the slowest by far.
+        slow = {MCP: trips.pop(MCP)}
+        taken = in_turn(trips, rounds, warm=5) | in_turn(slow, max(5, rounds // 10), warm=1)
+    found = {
+        (name, percent): 1e3 * quantile(times, percent)
         for name, times in taken.items()
+        for percent in (50, 99)
+    }
+
+    def figure(percent: int, beside: str, most: float | None, of: str = OURS) -> Figure:
+        target = None if most is None else Target("ratio", most=most)
+        size = f" in a notebook of {cells} cells, {cells * CELL_BYTES / 1e6:g} MB"
+        return Figure(
+            GROUP,
+            f"p{percent}{size if of == FULL else ''}",
+            found[of, percent],
+            "ms",
+            f"{OURS} at 1 cell" if beside == OURS else beside,
+            found[beside, percent],
+            target,
+        )
+
+    return [
+        figure(50, FLOOR, 1.5),
+        figure(99, FLOOR, 1.5),
+        figure(50, CLIENT, 1 / 6),
+        figure(99, CLIENT, None),
+        figure(50, QUICKACK, 1.0),
+        figure(99, QUICKACK, None),
+        figure(50, MCP, None),
+        figure(99, MCP, None),
+        figure(50, OURS, 1.2, FULL),
+        figure(99, OURS, 1.2, FULL),
     ]
-    if options.json:
-        print(json.dumps({"rounds": options.rounds, "rows": rows}, indent=1))
-        return
-    print(f"{'round trip of 1+1':40} {'median':>10} {'p90':>10} {'ratio':>7}")
-    for row in rows:
-        print(f"{row['way']:40} {row['median_ms']:7} ms {row['p90_ms']:7} ms {row['ratio']:6}x")
-
-
-def _environ(top: Path) -> dict[str, str]:
-    own = {f"JUPYTER_{kind}_DIR": str(top / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    return {**os.environ, **own}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-def _wait_for(port: int) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

@@ -272,9 +272,8 @@ def rebuild(path: Path) -> None:
 
 
 def runs(root: Path) -> list[Path]:
-    """List the runs below a directory, the newest first."""
-    found = [path.parent for path in root.glob("*/transcript.jsonl")]
-    return sorted(found, key=lambda path: (_created(path), path.name), reverse=True)
+    """List the runs below a directory, in no order: that is in their records, which take time."""
+    return [path.parent for path in root.glob("*/transcript.jsonl")]
 
 
 def find(root: Path, run: str | None) -> Path:
@@ -283,7 +282,7 @@ def find(root: Path, run: str | None) -> Path:
     if run is None:
         if not known:
             raise RunNotFound(f"{root}: holds no run yet", hint="`runner submit FILE` makes one")
-        return known[0]
+        return max(known, key=lambda path: (_created(path), path.name))
     names = {path.name: path for path in known}
     if run in names:
         return names[run]
