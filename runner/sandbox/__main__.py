@@ -14,6 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
+from runner.sandbox import memory
 from runner.sandbox.core import Sandbox
 from runner.sandbox.options import Options
 from runner.sandbox.rendering import NotebookFile
@@ -67,6 +68,7 @@ async def _serve_and_leave(options: Options) -> None:
 def run(options: Options) -> None:
     """Serve until the end, which is the process's too."""
     os.umask(0o022)
+    memory.give_back()
     _log_to_stderr()
     asyncio.run(_serve_and_leave(options))
 

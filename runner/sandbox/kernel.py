@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -30,6 +31,8 @@ BEGIN_S = 2.0
 """How long an interrupt waits for its cell to begin: before, the kernel would ignore it."""
 SETTLE_S = 0.1
 """How long after that IPython may still prepare the cell, and swallow an interrupt."""
+MOST_UNREAD = 100
+"""Messages that wait in this process to be read; then they wait in the kernel's."""
 LAST_WORDS = 600
 """Characters of a dead process's log that are told, from each of its ends."""
 
@@ -103,6 +106,7 @@ class Kernel:
             self._dead(f"the kernel did not start: {error}")
             return False
         self._client = self._manager.client()
+        self._client.context.setsockopt(zmq.RCVHWM, MOST_UNREAD)  # for sockets that are yet to come
         # `client()` clones the manager's session id, and a second client with it hangs the first.
         self._client.session.session = uuid.uuid4().hex
         self._client.start_channels(stdin=False, hb=False)

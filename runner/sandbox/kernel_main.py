@@ -17,8 +17,34 @@ import os  # noqa: E402
 import signal  # noqa: E402
 
 import zmq  # noqa: E402
+from ipykernel.iostream import OutStream  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
+
+MOST_GATHERED = 1 << 18
+"""Characters that are printed at which they are sent."""
+
+
+class Stream(OutStream):
+    """An OutStream that gathers no more than that, and has whoever prints wait until it is sent.
+
+    ipykernel gathers all that is printed in 0.2 s, which can be 60 MB: one message, which
+    whoever reads it holds several times over.
+    """
+
+    gathered = 0
+
+    def write(self, string):  # type: ignore[no-untyped-def]
+        """Print; what others print meanwhile may be counted twice or not, which does no harm."""
+        written = super().write(string)
+        self.gathered += len(string)
+        if self.gathered >= MOST_GATHERED:
+            self.flush()  # type: ignore[no-untyped-call]
+        return written
+
+    def _flush(self):  # type: ignore[no-untyped-def]
+        self.gathered = 0
+        super()._flush()  # type: ignore[no-untyped-call]
 
 
 class KernelApp(IPKernelApp):
@@ -52,4 +78,4 @@ class KernelApp(IPKernelApp):
 
 
 if __name__ == "__main__":
-    KernelApp.launch_instance()
+    KernelApp.launch_instance(outstream_class=f"{__name__}.{Stream.__name__}")

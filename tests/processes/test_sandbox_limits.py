@@ -37,6 +37,26 @@ def test_who_uses_too_much_memory_is_killed_and_told(tmp_path: Path) -> None:
         assert session.run("kept").text == "1", "the kernel was not the one that used most"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the most that it took")
+def test_much_that_is_printed_at_once_is_not_held_in_memory(tmp_path: Path) -> None:
+    with sandbox(tmp_path) as box, box.session() as session:
+        assert box.process is not None
+        status = Path(f"/proc/{box.process.pid}/status")
+
+        def most() -> int:
+            (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+            return int(line.split()[1]) << 10
+
+        before = most()
+        result = session.run("for _ in range(200_000): print('x' * 999)", timeout_s=110)
+        assert result.state == "ok"
+        assert most() - before < 100 * MIB
+        texts = [line["content"]["text"] for line in box.journal() if line["type"] == "message"
+                 and line["msg_type"] == "stream"]  # fmt: skip
+        assert sum(map(len, texts)) == 200_000_000
+        assert max(map(len, texts)) < 10 * MIB
+
+
 CGROUPS: dict[str, dict[str, str]] = {
     "v2": {
         "memory.max": "1073741824\n",
