@@ -74,6 +74,9 @@ class RunState:
         return self.state in ENDED
 
 
+_FIELDS = frozenset(item.name for item in fields(RunState))
+
+
 def fold(lines: Iterable[Mapping[str, Any]]) -> RunState:
     """Say what these transcript lines amount to."""
     run = RunFold()
@@ -89,10 +92,10 @@ def to_json(state: RunState) -> str:
 
 def from_json(text: str) -> RunState:
     """Read run.json, an older or newer one too; raises ValueError where it is none."""
-    known, found = {item.name for item in fields(RunState)}, json.loads(text)
+    found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("expected a JSON object")
-    return RunState(**{key: value for key, value in found.items() if key in known})
+    return RunState(**{key: value for key, value in found.items() if key in _FIELDS})
 
 
 class RunFold:
