@@ -96,8 +96,8 @@ def measure(top: Path, quick: bool) -> list[Figure]:
     cold = {"ours": lambda: submitted(lab, empty()), BY_HAND: lambda: by_hand(top, empty())}
     found = []
     parts = (
-        ("warm caches", warm, 5, 1, Target("figure", most=3.0)),
-        ("empty caches", cold, 2, 0, None),
+        ("warm caches", warm, 3, 1, Target("figure", most=3.0)),
+        ("empty caches", cold, 1, 0, None),
     )
     for words, ways, rounds, before, target in parts[:1] if quick else parts:
         taken = in_turn(ways, 1 if quick else rounds, warm=0 if quick else before)

@@ -33,7 +33,7 @@ def plot(found: Found, file: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(13, 6), width_ratios=(2, 3), layout="constrained"
+        1, 2, figsize=(14, 6.5), width_ratios=(4, 5), layout="constrained"
     )
     _round_trips(left, found["figures"])
     _promises(right, [row for row in found["figures"] if row["share"] is not None])
@@ -59,8 +59,7 @@ def _round_trips(axes: Any, rows: list[Found]) -> None:
                       ha="center", color=colour)  # fmt: skip
     axes.set_yticks(range(len(trips)), list(reversed(trips)))
     axes.set_ylim(-0.6, len(trips) - 0.3)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    _logarithmic(axes)
     axes.set_xlabel("ms, p50 (dot) to p99 (bar)")
     axes.set_title("round trip of a cell, 1+1")
     _bare(axes)
@@ -75,13 +74,26 @@ def _promises(axes: Any, rows: list[Found]) -> None:
                       xycoords=("axes fraction", "data"), textcoords=("axes fraction", "data"),
                       va="center", color=colour)  # fmt: skip
     axes.axvline(1, color=PLAIN, linewidth=1)
-    names = [f"{row['group']}: {row['what']}  {row['target']}" for row in reversed(rows)]
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yticks(range(len(rows)), list(map(_promise, reversed(rows))), fontsize=8)
+    _logarithmic(axes)
     axes.set_xlabel("share of what is allowed: left of 1 the promise is kept")
     axes.set_title("the promises")
     _bare(axes)
+
+
+def _promise(row: Found) -> str:
+    """What was promised of what; a ratio names what it is one to."""
+    beside = f" {row['beside']}" if row["target"].endswith("×") else ""
+    return f"{row['group']}: {row['what']}  {row['target']}{beside}"
+
+
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _bare(axes: Any) -> None:
