@@ -17,7 +17,8 @@ from runner.record.chain import disk_error
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_UNFINISHED = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
+UNFINISHED = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
+"""The name of a file that is being put, until it is whole."""
 
 
 def replace(path: Path, pieces: Iterable[bytes]) -> None:
@@ -64,7 +65,7 @@ def pieces_of(path: Path) -> Iterator[bytes]:
 def remove_unfinished(root: Path, kept: Container[Path]) -> None:
     """Remove what a killed process left of files that it was putting below `root`."""
     for file in root.rglob(".*.tmp"):
-        if _UNFINISHED.fullmatch(file.name) and file not in kept:
+        if UNFINISHED.fullmatch(file.name) and file not in kept:
             with suppress(OSError):
                 file.unlink()
 

@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import io
 import os
-import re
 import shutil
 import tarfile
 import zlib
@@ -22,7 +21,7 @@ from typing import IO, Any
 from runner import locks
 from runner.errors import RecordError
 from runner.record.chain import disk_error
-from runner.record.files import put
+from runner.record.files import UNFINISHED, put
 from runner.record.store import Record
 
 TRAVELS_BYTES = 900 * 1024
@@ -37,7 +36,6 @@ RECEIVING_S = 120.0
 """How long another one may take that brings the same record: a client, or the run's pod."""
 LOCK_S = 1.0
 """How long who merely looks may hold the record's lock."""
-_UNFINISHED = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 _PIECE = 1 << 20
 
 
@@ -48,7 +46,7 @@ def files_of(path: Path, *folders: str) -> Iterator[str]:
             inner.sort()
             for name in sorted(names):
                 file = Path(top, name)
-                if not _UNFINISHED.fullmatch(name) and file.is_file() and not file.is_symlink():
+                if not UNFINISHED.fullmatch(name) and file.is_file() and not file.is_symlink():
                     yield file.relative_to(path).as_posix()
 
 
