@@ -14,6 +14,7 @@ from runner.backends.base import Selector, Status
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
+from runner.cli.patience import Patience
 from runner.cli.summary import end_json, exit_status
 from runner.cli.together import cost, counts, own_words, spent, worse
 from runner.cli.watch import alive
@@ -106,11 +107,14 @@ class Group:
 
     def run(self) -> int:
         """Tell of each run when it ends; returns the worst exit status of them."""
-        pause_s, last = LOOK_S, ""
+        pause_s, last, patience = LOOK_S, "", Patience(self._cli.note)
         try:
             while not self._interrupts.times:
                 began = time.monotonic()
-                found = self._cli.engine.list(Selector(sweep=self._id))
+                found = patience.look(lambda: self._cli.engine.list(Selector(sweep=self._id)))
+                if found is None:
+                    self._pause(LOOK_LONGEST_S)
+                    continue
                 took_s = time.monotonic() - began
                 for status in found:
                     self._look(status)

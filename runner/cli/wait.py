@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -32,6 +33,7 @@ def command(cli: Cli, run: Many = None) -> int:
     0 done. A run ends by itself at the latest when its own timeout is over.
     """
     from runner.cli.group import follow
+    from runner.cli.patience import Patience
     from runner.cli.summary import exit_status
     from runner.cli.together import worse
     from runner.cli.watch import alive
@@ -42,13 +44,13 @@ def command(cli: Cli, run: Many = None) -> int:
         if name and cli.sweep(name):
             worst = worse(worst, follow(cli, name))
         else:
-            left.append(cli.attach(name)[1])
+            left.append((cli.attach(name)[1], Patience(cli.note)))
     while left:
-        for handle in list(left):
-            status = cli.engine.status(handle)
-            if alive(status):
+        for handle, patience in list(left):
+            status = patience.look(partial(cli.engine.status, handle))
+            if status is None or alive(status):
                 continue
-            left.remove(handle)
+            left.remove((handle, patience))
             cli.engine.sync(handle)
             status = cli.engine.status(handle)
             code = exit_status(status.state, status.exit_status)

@@ -15,6 +15,7 @@ from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
 from runner.cli.narrate import Entry, Narrator
+from runner.cli.patience import Patience
 from runner.cli.summary import end_json, exit_status, made, next_lines
 from runner.cli.views import view_of
 from runner.cli.words import between, seconds
@@ -54,6 +55,7 @@ class Watch:
         self._left = False
         self._alive = True
         self._mends: set[str] = set()
+        self._patience = Patience(self._view.note)
 
     def run(self) -> int:
         """Follow to the end; returns the exit status that it means."""
@@ -102,7 +104,10 @@ class Watch:
         return not self._alive
 
     def _ask(self, now: float) -> None:
-        status = self._cli.engine.status(self._handle)
+        status = self._patience.look(lambda: self._cli.engine.status(self._handle))
+        if status is None:
+            self._look_at = now + LONGEST_S
+            return
         self._alive = alive(status) or self._letting_go(status, now)
         if not self._alive:
             self._cli.engine.sync(self._handle)  # for the last look at the record

@@ -47,7 +47,7 @@ def api_server_away() -> Iterator[None]:
 
 
 def test_runs_and_their_followers_outlive_the_api_server(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, causes: Causes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = cluster.line
     space = cluster.client.namespace
@@ -61,7 +61,7 @@ def test_runs_and_their_followers_outlive_the_api_server(
             told = line("status", name)  # while it is away: words, no traceback
             assert told.status == 3, told
             assert "no cluster answers" in told.err
-            Causes(cluster.client, line).told("the API server is gone", told.status, told.err)
+            causes.told("the API server is gone", told.status, told.err)
         assert session.run("x").text == "7"
         assert line("exec", name, "--", "touch", "go").status == 0
         told = submit.end()

@@ -239,7 +239,7 @@ class KubernetesBackend:
             snap = self._snapshot(handle.run_id)
         except RunnerError:
             run = self._run(handle.run_id)
-            if not run.is_over:
+            if not run.is_over or run.state == "interrupted":  # another pod may go on with it
                 raise
             snap = Snapshot()  # the record says how it ended
         return explain.describe(self._run(handle.run_id, snap), snap)
