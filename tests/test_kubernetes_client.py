@@ -21,6 +21,7 @@ from runner.backends.kubernetes.translate import (
     Forbidden,
     NoNamespace,
     NotFound,
+    NotTaken,
     Refused,
     Transient,
     Unauthorized,
@@ -316,6 +317,20 @@ def test_what_may_have_been_done_is_not_done_again(
     assert len(script.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "later"), (500, 'failed calling webhook "mjob.kb.io": reset')]
+)
+def test_what_was_not_taken_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, words: str
+) -> None:
+    monkeypatch.setattr(client_module, "FIRST_S", 10.0)
+    made = (201, {"a": 1})
+    with answering(failure(status, words), made) as (url, script):
+        client = connected(monkeypatch, kubeconfig(tmp_path, url))
+        assert client.create("jobs", {"metadata": {"name": "a"}}) == {"a": 1}
+    assert len(script.asked) == 2
+
+
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -419,8 +434,8 @@ NODES = 'nodes is forbidden: User "ada" cannot list resource "nodes" in API grou
         (413, failure(413, "too large"), Refused, "too large", "volume"),
         (422, failure(422, 'Job "x" is invalid: spec'), Refused, "is invalid", "render FILE"),
         (400, failure(400, "container x is not valid"), Refused, "container x is not valid", ""),
-        (429, failure(429, "later"), Transient, "overloaded", ""),
-        (500, failure(500, 'failed calling webhook "w"'), Transient, 'webhook "w"', "admin"),
+        (429, failure(429, "later"), NotTaken, "overloaded", ""),
+        (500, failure(500, 'failed calling webhook "w"'), NotTaken, 'webhook "w"', "admin"),
     ],
 )
 def test_answers_in_our_words(

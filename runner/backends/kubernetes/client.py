@@ -23,6 +23,7 @@ from runner.backends.kubernetes.resources import path_of
 from runner.backends.kubernetes.translate import (
     Forbidden,
     NotFound,
+    NotTaken,
     Transient,
     Unauthorized,
     refusal,
@@ -49,7 +50,7 @@ PAGE = 500
 FIELD_MANAGER = "runner"
 MERGE = "application/merge-patch+json"
 _AGAIN_METHODS = ("GET", "DELETE", "PATCH")
-"""Doing these twice is as doing them once; a POST is tried again only if it was never sent."""
+"""Doing these twice is as doing them once; a POST is done again if it was not sent or taken."""
 
 
 def connect(context: str | None = None, namespace: str | None = None) -> Client:
@@ -306,7 +307,7 @@ def _passes(error: BaseException, method: str) -> bool:
     """Whether to try again."""
     if not isinstance(error, Transient):
         return False
-    if method in _AGAIN_METHODS:
+    if method in _AGAIN_METHODS or isinstance(error, NotTaken):
         return True
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 

@@ -37,6 +37,10 @@ class Transient(InfrastructureError):
     """May pass by itself."""
 
 
+class NotTaken(Transient):
+    """May pass by itself, and nothing was done: what was asked may be asked again."""
+
+
 class NotFound(InfrastructureError):
     """The object is not there."""
 
@@ -102,10 +106,16 @@ def refusal(what: str, status: int, body: str) -> RunnerError:
             f"cannot {what}: it is too large for the API server: {message}",
             hint="put large inputs into a volume or a repository",
         ),
-        429: lambda: Transient(f"cannot {what}: the API server is overloaded: {message}"),
+        429: lambda: NotTaken(f"cannot {what}: the API server is overloaded: {message}"),
     }
     if status in known:
         return known[status]()
+    if status == 500 and "failed calling webhook" in message:  # before anything is stored
+        return NotTaken(
+            f"cannot {what}: a webhook of the cluster does not answer: {message}",
+            hint="try again; if it stays, an admin looks at what the webhook belongs to "
+            "(Kueue's is `kubectl get pods -n kueue-system`)",
+        )
     if status >= 500:
         return Transient(
             f"cannot {what}: the API server answers {status}: {message}",
