@@ -8,6 +8,7 @@ from typing import Any
 
 import cluster_access
 import pytest
+from causes_seen import Causes
 from command_line import CommandLine
 from faulty_runs import Cluster
 from kubernetes.client import ApiClient
@@ -78,6 +79,12 @@ def cluster(kubeconfig: Path, namespace: str, researcher: Path, tmp_path: Path) 
     named = {"RUNNER_BACKEND": "kubernetes", "RUNNER_KUBERNETES__NAMESPACE": namespace}
     line = CommandLine(tmp_path / "here", KUBECONFIG=str(researcher), **named)
     return Cluster(connect(None, namespace), line)
+
+
+@pytest.fixture
+def causes(cluster: Cluster) -> Causes:
+    """What `status` says of each cause, held against docs/causes.json."""
+    return Causes(cluster.client, cluster.line)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import cluster_access
 import pytest
 import yaml
 from api_rights import Person, Resource, Right, resources
+from causes_seen import Causes
 from cluster_access import CHART
 from command_line import CommandLine, Told
 from faulty_runs import GPU, HELD, QUICK, Cluster, write
@@ -134,7 +135,7 @@ def looking(viewer: Path, cluster: Cluster, tmp_path: Path) -> CommandLine:
     return cluster.line.but(KUBECONFIG=str(viewer)).there(tmp_path / "looking")
 
 
-def test_a_viewer_looks(cluster: Cluster, looking: CommandLine) -> None:
+def test_a_viewer_looks(cluster: Cluster, looking: CommandLine, causes: Causes) -> None:
     with cluster.submitted(write(cluster.line, HELD)) as (submit, name):
         submit.said("cell 1")
         [listed] = [json.loads(line) for line in looking("list", "--json").out.splitlines()]
@@ -151,7 +152,9 @@ def test_a_viewer_looks(cluster: Cluster, looking: CommandLine) -> None:
         refused(looking("cancel", name))
         refused(looking("delete", name, "--force", "--yes"))
         assert "you may not read these Secrets" in looking("secrets", "list").err
-        refused(looking("submit", write(looking, QUICK)), "create jobs.batch")
+        told = looking("submit", write(looking, QUICK))
+        refused(told, "create jobs.batch")
+        causes.told("the Role does not allow it", told.status, told.err)
         told = looking("doctor", "--probe")
         assert "may not create pods" in told.out, told
         assert "may not create jobs.batch" in told.words, told

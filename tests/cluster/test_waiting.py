@@ -11,7 +11,6 @@ import cluster_access
 import pytest
 from causes_seen import Causes
 from cluster_lab import ClusterLab
-from faulty_runs import Cluster
 from tiny_runs import Run, cell, end, held, until
 
 from runner import submission
@@ -41,11 +40,6 @@ def lab(chart: str, namespace: str, tmp_path: Path) -> Iterator[ClusterLab]:
     made = ClusterLab(tmp_path, namespace, connect(None, namespace))
     yield made
     made.close()
-
-
-@pytest.fixture
-def causes(cluster: Cluster) -> Causes:
-    return Causes(cluster.client, cluster.line)
 
 
 def changed(lab: ClusterLab, prepared: submission.Submission, **update: object) -> Run:
