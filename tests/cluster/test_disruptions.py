@@ -74,11 +74,6 @@ def chart(node: str, namespace: str, images: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def causes(cluster: Cluster) -> Causes:
-    return Causes(cluster.client, cluster.line)
-
-
-@pytest.fixture
 def lab(chart: str, namespace: str, tmp_path: Path) -> Iterator[ClusterLab]:
     assert chart
     made = ClusterLab(tmp_path, namespace, connect(None, namespace))
@@ -211,7 +206,7 @@ def test_a_drained_node(api: ApiClient, cluster: Cluster, causes: Causes) -> Non
             causes.seen(
                 name,
                 "drained, and every node for it is cordoned",
-                shows="unschedulable",
+                shows="were unschedulable",
                 says="cordoned",
             )
         finally:
