@@ -54,7 +54,7 @@ def test_a_run_that_is_over_is_not_begun_again() -> None:
 def test_a_run_that_must_not_go_on() -> None:
     assert 'on_disruption is "fail"' in begin(attempt(1, "a"), on_disruption="fail").refusal
     many = [attempt(i, str(i)) for i in range(attempts.MOST_PODS)]
-    assert f"{attempts.MOST_PODS} pods are gone" in begin(*many).refusal
+    assert f"{attempts.MOST_PODS} pods of it are gone" in begin(*many).refusal
     assert begin(*many[1:]).refusal == ""
 
 

@@ -50,5 +50,6 @@ def begin(
     if on_disruption == "fail":
         return Begin(reason, refusal=f'pod {last} is gone, and on_disruption is "fail"')
     if len(pods) >= MOST_PODS:
-        return Begin(reason, refusal=f"{len(pods)} pods are gone, {last} the last of them")
+        words = f"{len(pods)} pods of it are gone, {last} the last of them, and no more are tried"
+        return Begin(reason, refusal=f"{words}; `runner resume` goes on from the record")
     return Begin(reason)
