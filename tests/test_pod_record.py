@@ -36,7 +36,8 @@ RECEIVE = (
 )
 SEND = CALL.format(
     "send",
-    "send.send(Path(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer, follow=len(sys.argv) > 2)",
+    "send.send(Path(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer, follow=len(sys.argv) > 2, "
+    "begun=Path(sys.argv[-1]))",
 )
 
 
@@ -157,9 +158,11 @@ def test_nonsense_on_stdin_is_told(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def following(store: Record, copy: Path) -> Iterator[tuple[subprocess.Popen[bytes], Receiver]]:
-    """`send --follow`, and what reads it."""
-    process = start(SEND, store.path, "--follow")
+def following(
+    store: Record, copy: Path, begun: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Receiver]]:
+    """`send --follow`, and what reads it; its agent has begun where that file is there."""
+    process = start(SEND, store.path, begun or store.path)
     receiver = Receiver(RecordCopy(copy))
     assert process.stdin and process.stdout and process.stderr
     output = process.stdout
@@ -191,6 +194,28 @@ def test_send_follows_to_the_end(store: Record, tmp_path: Path) -> None:
     assert verify(tmp_path / "copy").ok
 
 
+def test_the_end_of_an_earlier_attempt_is_none_before_the_agent_has_begun(
+    store: Record, tmp_path: Path
+) -> None:
+    """A pod whose agent is about to begin: its record ends with the end of the pod before it."""
+    grow(store)
+    journal = store.journal_mark()
+    store.say("end", state="interrupted", reason="r", bound=None, exit_status=143, journal=journal)
+    begun = tmp_path / "begun"
+    with following(store, tmp_path / "copy", begun) as (process, receiver):
+        until(lambda: count(tmp_path / "copy" / "transcript.jsonl") == 4, "the earlier end", 30)
+        assert not receiver.complete
+        lock = store.take_lock()
+        begun.touch()
+        store.say("attempt", attempt=2, reason="it goes on")
+        until(lambda: count(tmp_path / "copy" / "transcript.jsonl") == 5, "the attempt", 30)
+        finish(store)
+        os.close(lock)
+        assert process.wait(20) == 0
+        until(lambda: receiver.complete, "all of it")
+    same(store.path, tmp_path / "copy")
+
+
 def test_send_ends_with_its_reader(store: Record, tmp_path: Path) -> None:
     with following(store, tmp_path / "copy") as (process, _):
         until(lambda: count(tmp_path / "copy" / "transcript.jsonl") == 1, "the first line", 30)
@@ -200,7 +225,7 @@ def test_send_ends_with_its_reader(store: Record, tmp_path: Path) -> None:
 
 
 def test_send_ends_when_nobody_reads(store: Record, tmp_path: Path) -> None:
-    process = start(SEND, store.path, "--follow")
+    process = start(SEND, store.path, store.path)
     assert process.stdin and process.stdout and process.stderr
     process.stdin.write(b"{}\n")
     process.stdin.flush()
@@ -248,12 +273,13 @@ def test_those_who_bring_a_record_at_once_take_turns(store: Record, tmp_path: Pa
     travelling.write_bytes(packed(store.path))
     there, half = tmp_path / "there", len(archive.getvalue()) // 2
     arrive = CALL.format("record", "record.arrive(Path(sys.argv[1]), Path(sys.argv[2]), None)")
-    first, second = start(RECEIVE, there), start(RECEIVE, there)
-    assert first.stdin and second.stdin
+    first = start(RECEIVE, there)
+    assert first.stdin
     first.stdin.write(archive.getvalue()[:half])
     first.stdin.flush()
     until(lambda: (there / ".receiving").is_dir(), "the first one receives", 30)
-    pod = start(arrive, travelling, there)
+    second, pod = start(RECEIVE, there), start(arrive, travelling, there)
+    assert second.stdin
     second.stdin.write(archive.getvalue())
     second.stdin.flush()
     for waits in (second, pod):

@@ -85,6 +85,7 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
     if pod := where.get("pod_uid"):
         writer.watch(record, pod, leave)
     held.callback(os.close, Record.open(record).take_lock(writer.LOCK_S))
+    send.BEGUN.touch()
     cancel.expect(layout.CANCEL, cancel.PID)
     lines = (line for line, _ in read_lines(record / "transcript.jsonl"))
     begin = attempts.begin(

@@ -31,6 +31,9 @@ SILENCE_S = 60.0
 SENDERS = layout.TMP / "senders"
 """Locked (shared) by every `send --follow`, so that the agent's container can wait for them."""
 
+BEGUN = layout.TMP / "begun"
+"""There as soon as this container's agent has had the record's lock."""
+
 
 def main(arguments: list[str]) -> int:
     """Send until there is nothing more to send."""
@@ -40,7 +43,9 @@ def main(arguments: list[str]) -> int:
         return send(layout.RECORD, sys.stdin.buffer, sys.stdout.buffer, follow=bool(arguments))
 
 
-def send(path: Path, source: IO[bytes], target: IO[bytes], *, follow: bool) -> int:
+def send(
+    path: Path, source: IO[bytes], target: IO[bytes], *, follow: bool, begun: Path = BEGUN
+) -> int:
     """Send what the reader of `target` lacks; returns the exit status."""
     have = _have(source.readline())
     if not (path / TRANSCRIPT).is_file():
@@ -51,7 +56,7 @@ def send(path: Path, source: IO[bytes], target: IO[bytes], *, follow: bool) -> i
     if follow:
         heard.start()
     try:
-        for frame in frames(path, have, follow=follow, stop=stop):
+        for frame in frames(path, have, follow=follow, stop=stop, begun=begun.exists):
             target.write(frame)
             target.flush()
     except BrokenPipeError:

@@ -36,19 +36,26 @@ LOOK_S, FILES_S, BEAT_S = 0.05, 1.0, 10.0
 
 
 def frames(
-    path: Path, have: Mapping[str, Any], *, follow: bool, stop: Callable[[], bool]
+    path: Path,
+    have: Mapping[str, Any],
+    *,
+    follow: bool,
+    stop: Callable[[], bool],
+    begun: Callable[[], bool] = lambda: True,
 ) -> Iterator[bytes]:
     """Send what a copy lacks (`RecordCopy.have`); with `follow` go on until the run is over.
 
-    It is over when the transcript ends with an `end` and nobody drives the
-    run. Ends early when `stop()` is true. Raises RecordError where `path` is no record.
+    It is over when the transcript ends with an `end` and nobody drives the run: not before
+    who is to drive it has `begun`, as the `end` may be that of an earlier attempt. Ends early
+    when `stop()` is true. Raises RecordError where `path` is no record.
     """
     Record.open(path)
     sender, last_look, fresh = _Sender(path, have), False, False
     spoke = time.monotonic()
     next_look = spoke
     while not stop():
-        over = sender.over()  # before the rest: what is there after it, belongs to it
+        # Before the rest: what is there after it, belongs to it.
+        over = (begun() or not follow) and sender.over()
         last = over or not follow
         for frame in sender.lines():
             fresh = True

@@ -11,7 +11,9 @@ import pytest
 from causes_seen import Causes
 from command_line import CommandLine
 from faulty_runs import GPU, HELD, QUICK, Cluster, made, write
-from tiny_runs import until
+from tiny_runs import cell, held, until
+
+from runner.pod.attempts import MOST_PODS
 
 pytestmark = pytest.mark.cluster
 
@@ -29,11 +31,6 @@ def chart(namespace: str, images: Path, tmp_path_factory: pytest.TempPathFactory
         },
     }
     return cluster_access.install_chart(namespace, images, tmp_path_factory.mktemp("chart"), values)
-
-
-@pytest.fixture
-def causes(cluster: Cluster) -> Causes:
-    return Causes(cluster.client, cluster.line)
 
 
 def reason(line: CommandLine, name: str) -> str:
@@ -187,3 +184,35 @@ def test_one_that_kueue_preempts_waits_and_goes_on(
     assert made(line.folder / "runs" / one) == {"kept.txt"}
     for name in (one, two):
         assert line("delete", name, "--yes").status == 0
+
+
+@pytest.mark.timeout(600)
+def test_the_tenth_pod_is_the_last(cluster: Cluster) -> None:
+    """An admin stops its Workload again and again, which takes its pod away each time."""
+    line = cluster.line
+    with cluster.submitted(write(line, [cell(held())] * (MOST_PODS + 1), GPU)) as (run, name):
+        for number in range(1, MOST_PODS + 1):
+            run.said(rf"^[\d:]+  cell {number}$")
+            for active in (False, True):
+                admitted(cluster, name, active=active)
+        told = run.end()
+    assert told.status == 3, told
+    assert f"{MOST_PODS} pods of it are gone" in told.out
+    assert "`runner resume` goes on from the record" in told.out
+    assert line("status", name, "--json").data["attempts"] == MOST_PODS
+    assert line("verify", name).status == 0
+    assert line("delete", name, "--yes").status == 0
+
+
+def admitted(cluster: Cluster, name: str, *, active: bool) -> None:
+    """Have Kueue take a run's pod away, or let it have another one."""
+    [workload] = [
+        item
+        for item in cluster.client.list("workloads")
+        if item["metadata"]["ownerReferences"][0]["name"].startswith(name)
+    ]
+    patch = {"spec": {"active": active}}
+    cluster.client.patch("workloads", workload["metadata"]["name"], patch)
+    cluster.until(name, lambda now: now.job and now.job.suspended != active, "is let go or held")
+    if not active:
+        cluster.until(name, lambda now: now.pod is None, "its pod is gone")

@@ -36,6 +36,7 @@ from runner.pod import layout, send
 from runner.record import Record
 record = Record.open(layout.RECORD, write=True)
 lock = record.take_lock()
+send.BEGUN.touch()
 number = 0
 while not (layout.RECORD / "stop").exists():
     number += 1
