@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+
+# pytest asks it about each forgotten socket. Imported then, in the midst of a collection that
+# finds another one, it is asked before it is whole.
+import tracemalloc  # noqa: F401
 from pathlib import Path
 
 import pytest
