@@ -288,7 +288,11 @@ def test_an_image_that_cannot_be_pulled(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_a_probe_that_is_ended(cluster: Cluster, how: str) -> None:
-    with cluster.line.starting("doctor", "--probe") as started:
+    nowhere = {"nodeSelector": {"runner/there": "nowhere"}}  # else they may be over before
+    with (
+        saying(cluster.client, pods=nowhere),
+        cluster.line.starting("doctor", "--probe") as started,
+    ):
         until(lambda: len(probes(cluster.client)) == 3, "its pods are there")
         getattr(started, how)()
         assert started.end().status == (130 if how == "interrupt" else -9)
