@@ -28,59 +28,6 @@ from runner.cluster import example
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 
-# -- the API server is started again ---------------------------------------------------------
-
-
-def labcluster(*words: str) -> None:
-    subprocess.run([sys.executable, TOP / "tests" / "labcluster", *words], check=True)
-
-
-@contextmanager
-def api_server_away() -> Iterator[None]:
-    """It is stopped; it is back when the context ends, without those who hang on it."""
-    labcluster("fail", "api")
-    try:
-        until(lambda: not api_ready(), "the API server is gone", 30)
-        yield
-    finally:
-        labcluster("heal", "api")
-
-
-def test_runs_and_their_followers_outlive_the_api_server(
-    cluster: Cluster, causes: Causes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = cluster.line
-    space = cluster.client.namespace
-    lab = Lab(tmp_path / "alone", backend="kubernetes", kubernetes={"namespace": space})
-    monkeypatch.setenv("KUBECONFIG", line.env["KUBECONFIG"])
-    alone = lab.submit((), agent=False)
-    with alone.session() as session, cluster.submitted(write(line, HELD)) as (submit, name):
-        session.run("x = 7")
-        submit.said("cell 1")
-        with api_server_away():
-            told = line("status", name)  # while it is away: words, no traceback
-            assert told.status == 3, told
-            assert "no cluster answers" in told.err
-            causes.told("the API server is gone", told.status, told.err)
-        assert session.run("x").text == "7"
-        assert line("exec", name, "--", "touch", "go").status == 0
-        told = submit.end()
-    assert told.status == 0, told
-    assert made(line.folder / "runs" / name) == {"kept.txt"}
-    until(lambda: takes_jobs(cluster.client), "Kueue's webhook is back as well", 120)
-    lab.backend.delete(alone.handle)
-    assert line("delete", name, "--yes").status == 0
-    cluster.gone(name)
-
-
-def takes_jobs(client: Client) -> bool:
-    try:
-        client.create("jobs", manifests.job(plan("probe", {}), example(), 1), dry_run=True)
-    except Transient:
-        return False
-    return True
-
-
 # -- which node a GPU is taken from ------------------------------------------------------------
 
 
@@ -167,3 +114,56 @@ def test_gpus_are_taken_in_the_order_in_which_they_are_named(
     said = placed(client, 5, gpu="H100-bare")
     assert "untolerated taint" in said
     assert time.monotonic() - began < 40, "the node would be taken for lost by now"
+
+
+# -- the API server is started again ---------------------------------------------------------
+
+
+def labcluster(*words: str) -> None:
+    subprocess.run([sys.executable, TOP / "tests" / "labcluster", *words], check=True)
+
+
+@contextmanager
+def api_server_away() -> Iterator[None]:
+    """It is stopped; it is back when the context ends, without those who hang on it."""
+    labcluster("fail", "api")
+    try:
+        until(lambda: not api_ready(), "the API server is gone", 30)
+        yield
+    finally:
+        labcluster("heal", "api")
+
+
+def test_runs_and_their_followers_outlive_the_api_server(
+    cluster: Cluster, causes: Causes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = cluster.line
+    space = cluster.client.namespace
+    lab = Lab(tmp_path / "alone", backend="kubernetes", kubernetes={"namespace": space})
+    monkeypatch.setenv("KUBECONFIG", line.env["KUBECONFIG"])
+    alone = lab.submit((), agent=False)
+    with alone.session() as session, cluster.submitted(write(line, HELD)) as (submit, name):
+        session.run("x = 7")
+        submit.said("cell 1")
+        with api_server_away():
+            told = line("status", name)  # while it is away: words, no traceback
+            assert told.status == 3, told
+            assert "no cluster answers" in told.err
+            causes.told("the API server is gone", told.status, told.err)
+        assert session.run("x").text == "7"
+        assert line("exec", name, "--", "touch", "go").status == 0
+        told = submit.end()
+    assert told.status == 0, told
+    assert made(line.folder / "runs" / name) == {"kept.txt"}
+    until(lambda: takes_jobs(cluster.client), "Kueue's webhook is back as well", 120)
+    lab.backend.delete(alone.handle)
+    assert line("delete", name, "--yes").status == 0
+    cluster.gone(name)
+
+
+def takes_jobs(client: Client) -> bool:
+    try:
+        client.create("jobs", manifests.job(plan("probe", {}), example(), 1), dry_run=True)
+    except Transient:
+        return False
+    return True
