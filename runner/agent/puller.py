@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
-
 from runner.errors import OperationError, RecordError, RunnerError, SandboxUnreachable
 from runner.prepare import OUTPUTS
 from runner.record import Record
@@ -125,7 +123,12 @@ class Puller:
                 continue
             if settled_only and not settled:
                 continue
-            item = self._pull(path)
+            try:
+                item = self._pull(path)
+            except SandboxUnreachable as error:
+                self._session.info()  # if that fails too, it is not for this file
+                self._refused[path] = f"was cut off whenever it was read: {error.message}"
+                continue
             self._kept[path] = stamp
             # A resumed agent pulls everything again: what is the same is not news.
             if item and self._sums.get(path) != item["sha256"]:
@@ -149,12 +152,11 @@ class Puller:
     def _pull(self, path: str) -> dict[str, Any] | None:
         """Keep one file; one that is gone meanwhile, or that cannot be kept, is only noted."""
         try:
-            with self._session.open_file(f"{OUTPUTS}/{path}") as pieces:
-                item = self._record.add_output(path, pieces)
+            item = self._session.fetch(
+                f"{OUTPUTS}/{path}", lambda pieces: self._record.add_output(path, pieces)
+            )
         except (OperationError, RecordError) as error:
             self._refused[path] = error.message
-        except httpx.HTTPError as error:
-            self._refused[path] = f"changed while it was read: {error or type(error).__name__}"
         except RunnerError as error:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno in _DISK:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,13 +166,7 @@ class Toolbox:
     # -- files -----------------------------------------------------------------------------
 
     def _read_file(self, given: inputs.ReadFile, op: str) -> Answer:  # noqa: ARG002
-        data, whole = b"", True
-        with self.session.open_file(given.path) as pieces:
-            for piece in pieces:
-                data += piece
-                if len(data) > LARGEST_READ:
-                    data, whole = data[:LARGEST_READ], False
-                    break
+        data, whole = self.session.fetch(given.path, _beginning)
         try:
             words = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
         except UnicodeDecodeError as error:
@@ -240,6 +234,16 @@ class Toolbox:
         fresh = [warning for warning in warnings if warning not in self._told]
         self._told.update(fresh)
         return [f"[warning] {warning}" for warning in fresh]
+
+
+def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """As much of a file as is looked at, and whether that is all of it."""
+    data = b""
+    for piece in pieces:
+        data += piece
+        if len(data) > LARGEST_READ:
+            return data[:LARGEST_READ], False
+    return data, True
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

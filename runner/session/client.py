@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tarfile
@@ -11,23 +10,26 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-import tenacity
 
 from runner.errors import OperationConflict, OperationError, SandboxUnreachable
+from runner.session.again import until_answered
 from runner.session.results import Endpoint, LostOperation, Result, result_of, words_of
 
 SCHEMA = 1
 """Version of the sandbox server's interface that this client speaks."""
 POLL_S = 20.0
 """How long one request waits at the server for news."""
+LATE_S = 40.0
+"""How much later than that its answer may come."""
 UPLOAD_S = 600.0
 """How long an upload that has arrived may take to be in its place."""
 RECONNECT_S = 60.0
 """How long a server that stops answering is asked again."""
+T = TypeVar("T")
 
 
 class Session:
@@ -50,7 +52,7 @@ class Session:
         self._http = httpx.Client(
             base_url=endpoint.url.rstrip("/") + "/runner/v1",
             headers={"Authorization": f"token {endpoint.token}"},
-            timeout=httpx.Timeout(10.0, read=POLL_S + 30.0, write=60.0),
+            timeout=httpx.Timeout(10.0, read=POLL_S + LATE_S, write=60.0),
             trust_env=False,
         )
 
@@ -232,14 +234,9 @@ class Session:
         """A file of the workspace."""
         return self._request("GET", _file(path)).content
 
-    @contextlib.contextmanager
-    def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
-        """A file of the workspace, in pieces."""
-        with self._http.stream("GET", _file(path)) as response:
-            if response.status_code != 200:
-                response.read()
-                raise OperationError(f"{path}: {words_of(response)}")
-            yield response.iter_bytes()
+    def fetch(self, path: str, take: Callable[[Iterator[bytes]], T]) -> T:
+        """Give a file of the workspace to `take`, in pieces; again from its start if cut off."""
+        return self._fetch(_file(path), {}, path, take)
 
     def write_file(self, path: str, data: bytes | IO[bytes], *, op: str | None = None) -> Result:
         """Write a file of the workspace, making its directories."""
@@ -248,12 +245,13 @@ class Session:
     def download(self, path: str, into: Path) -> None:
         """Get a directory of the workspace, whole."""
         with tempfile.TemporaryFile() as spool:
-            with self._http.stream("GET", "/tar", params={"path": path}) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise OperationError(f"{path}: {words_of(response)}")
-                for piece in response.iter_bytes():
-                    spool.write(piece)
+
+            def fill(pieces: Iterator[bytes]) -> None:
+                spool.seek(0)
+                spool.truncate()
+                spool.writelines(pieces)
+
+            self._fetch("/tar", {"path": path}, path, fill)
             spool.seek(0)
             with tarfile.open(fileobj=spool) as tar:
                 tar.extractall(into, filter=_inside)  # noqa: S202 - that is what the filter is for
@@ -267,6 +265,18 @@ class Session:
             return self._upload("/tar", spool, {"path": path}, op)
 
     # -- requests --------------------------------------------------------------------------
+
+    def _fetch(
+        self, url: str, params: dict[str, Any], path: str, take: Callable[[Iterator[bytes]], T]
+    ) -> T:
+        def attempt() -> T:
+            with self._http.stream("GET", url, params=params) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise OperationError(f"{path}: {words_of(response)}")
+                return take(response.iter_bytes())
+
+        return until_answered(attempt, self.endpoint.url, self.reconnect_s)
 
     def _upload(
         self, url: str, data: bytes | IO[bytes], params: dict[str, Any], op: str | None
@@ -303,23 +313,13 @@ class Session:
 
     def _request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
         content = kwargs.pop("content", None)
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(httpx.TransportError),
-            wait=tenacity.wait_random_exponential(0.05, max=2.0),
-            stop=tenacity.stop_after_delay(self.reconnect_s),
-            reraise=True,
-        )
-        try:
-            for attempt in retrying:
-                with attempt:
-                    if content is not None:
-                        kwargs["content"] = content()
-                    response = self._http.request(method, url, **kwargs)
-        except httpx.TransportError as error:
-            raise SandboxUnreachable(
-                f"the sandbox at {self.endpoint.url} has not answered for {self.reconnect_s:g} s: "
-                f"{error or type(error).__name__}"
-            ) from error
+
+        def attempt() -> httpx.Response:
+            if content is not None:
+                kwargs["content"] = content()
+            return self._http.request(method, url, **kwargs)
+
+        response = until_answered(attempt, self.endpoint.url, self.reconnect_s)
         if response.status_code == 409:
             raise OperationConflict(words_of(response))
         if response.status_code == 410:

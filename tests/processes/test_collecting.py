@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +49,11 @@ class Outputs(Session):
             )
         return found
 
-    @contextmanager
-    def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
+    def fetch(self, path: str, take: Callable[[Iterator[bytes]], Any]) -> Any:
         if self.torn and path.endswith(self.torn):
             (self.folder / self.torn).unlink()
             raise OperationError("it is gone")
-        yield iter([(self.folder.parent / path).read_bytes()])
+        return take(iter([(self.folder.parent / path).read_bytes()]))
 
 
 @pytest.fixture
