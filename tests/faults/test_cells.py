@@ -16,6 +16,8 @@ from sandbox_process import SandboxProcess, sandbox, until
 
 from runner.session import Session
 
+pytestmark = pytest.mark.timeout(600)
+
 MB = 1_000_000
 LONG_S = 300.0
 
@@ -82,7 +84,6 @@ def test_one_long_line_arrives_whole(session: Session, box: SandboxProcess, size
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_100_mb_are_kept(session: Session, box: SandboxProcess) -> None:
     line = "0123456789" * 10
     result = session.run(f"for n in range(1_000_000): print({line[:99]!r})", timeout_s=LONG_S)
