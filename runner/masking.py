@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
 SHORTEST = 4
 """Values with fewer characters are left alone: masking them would take ordinary text apart."""
+SHORTEST_ENCODED = 8
+"""Values with fewer characters are not looked for in base64, where chance would spell them."""
 
 
 class Mask:
-    """Replaces known values by `***` in text, also as `repr`, JSON or a URL would spell them."""
+    """Replaces known values by `***` in text.
+
+    Also as `repr`, JSON, HTML, a URL or base64 would spell them.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
         spelled = {
@@ -21,14 +28,7 @@ class Mask:
             for given in values
             for value in (given, given.strip())
             if len(value) >= SHORTEST
-            for spelling in (
-                value,
-                repr(value)[1:-1],
-                json.dumps(value)[1:-1],
-                quote(value, safe="", errors="replace"),
-                # The bytes of UTF-8 as who reads files sees them: one character each.
-                value.encode("utf-8", "replace").decode("latin-1"),
-            )
+            for spelling in _spellings(value)
         }
         self._spellings = sorted(spelled, key=len, reverse=True)
 
@@ -104,23 +104,56 @@ class StreamMask:
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
         self._held = ""
+        self.found = False
+        """Whether a value was in the text so far."""
 
     def feed(self, text: str) -> str:
         """What may be shown of the text so far."""
         text = self._held + text
         cut = self._mask.open_end(text)
         self._held = text[cut:]
-        return self._mask(text[:cut])
+        return self._masked(text[:cut])
 
     def flush(self) -> str:
         """What was held back, when nothing more comes."""
         held, self._held = self._held, ""
-        return self._mask(held)
+        return self._masked(held)
+
+    def _masked(self, text: str) -> str:
+        shown = self._mask(text)
+        self.found = self.found or shown != text
+        return shown
 
     @property
     def holds(self) -> bool:
         """Whether something is held back."""
         return bool(self._held)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """The value as programs write it: plain, escaped, and in the middle of something encoded."""
+    data = value.encode("utf-8", "replace")
+    yield value
+    yield repr(value)[1:-1]
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield html.escape(value)
+    yield html.escape(value, quote=False)
+    for safe in ("", "/"):
+        yield quote(data, safe=safe)
+        yield quote_plus(data, safe=safe)
+    # The bytes of UTF-8 as who reads files sees them: one character each.
+    yield data.decode("latin-1")
+    if len(value) >= SHORTEST_ENCODED:
+        for alphabet in (None, b"-_"):
+            for before in range(3):
+                yield _inside_base64(data, before, alphabet)
+
+
+def _inside_base64(data: bytes, before: int, alphabet: bytes | None) -> str:
+    """The characters that `data` alone decides, `before` bytes into a group of three."""
+    text = base64.b64encode(bytes(before) + data, alphabet).decode()
+    return text[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
 
 
 def _overlap(text: str, value: str) -> int:

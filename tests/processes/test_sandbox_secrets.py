@@ -46,6 +46,8 @@ def session(box: SandboxProcess) -> Iterator[Session]:
         "[first, second]",
         "import json; print(json.dumps(first))",
         "import urllib.parse; print(urllib.parse.quote(first, safe=''))",
+        "import urllib.parse; print(urllib.parse.quote(first), urllib.parse.quote_plus(first))",
+        "import html; display({'text/html': f'<p>{html.escape(first)}'}, raw=True)",
         "for part in first: print(part, end='', flush=True)",
         "import time\nprint(second[:6], end='', flush=True); time.sleep(0.3); print(second[6:])",
         "import sys\nprint(second[:6], end='', file=sys.stderr, flush=True)\n"
