@@ -10,13 +10,18 @@ from typing import Any
 
 from runner.plan import RunPlan
 from runner.prepare import OUTPUTS
-from runner.record import Record
+from runner.record import Record, place_of
 from runner.record.chain import read_lines
 
 
 def fill(plan: RunPlan, record: Record, workspace: Path) -> None:
     """Bring the plan's inputs into a workspace, and the outputs that the record has."""
     shutil.copytree(record.path / OUTPUTS, workspace / OUTPUTS, dirs_exist_ok=True)
+    for output in record.state().outputs:
+        if output.get("withheld") and (kept := record.path / place_of(output)).is_file():
+            target = workspace / OUTPUTS / output["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(kept, target)
     for item in plan.inputs:
         target = workspace / item.path
         target.parent.mkdir(parents=True, exist_ok=True)

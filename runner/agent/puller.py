@@ -119,6 +119,8 @@ class Puller:
             self._seen[path] = stamp
             if entry["type"] == "link":
                 self._refused[path] = "is a symlink, and links are not collected"
+            if entry["type"] == "secret":
+                self._refused[path] = "its name holds a secret; it is not collected"
             if entry["type"] != "file" or self._kept.get(path) == stamp:
                 continue
             if settled_only and not settled:
@@ -152,8 +154,9 @@ class Puller:
     def _pull(self, path: str) -> dict[str, Any] | None:
         """Keep one file; one that is gone meanwhile, or that cannot be kept, is only noted."""
         try:
-            item = self._session.fetch(
-                f"{OUTPUTS}/{path}", lambda pieces: self._record.add_output(path, pieces)
+            item = self._session.fetch_whole(
+                f"{OUTPUTS}/{path}",
+                lambda pieces, secret: self._record.add_output(path, pieces, withheld=secret),
             )
         except (OperationError, RecordError) as error:
             self._refused[path] = error.message

@@ -49,7 +49,11 @@ def tell(type: str, line: Mapping[str, Any]) -> str:  # noqa: A002
                 line["reason"]
             )
         case "outputs":
-            files = [f"{file['path']} ({file['bytes']:,} bytes)" for file in line["files"]]
+            files = [
+                f"{file['path']} ({file['bytes']:,} bytes"
+                + (", set aside: it holds a secret)" if file.get("withheld") else ")")
+                for file in line["files"]
+            ]
             more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
             return f"kept {', '.join(files[:MOST_FILES])}{more}"
         case "score":

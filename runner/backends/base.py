@@ -186,6 +186,10 @@ class Backend(Protocol):
         """
         ...
 
+    def bring_withheld(self, handle: Handle) -> None:
+        """Bring outputs that were set aside, as they hold a secret, into the record here."""
+        ...
+
     def following(self, handle: Handle) -> AbstractContextManager[None]:
         """Keep the record on this machine up to date while the context lasts."""
         ...

@@ -40,8 +40,8 @@ class Mirror:
         self._reach, self._run_id, self._local = reach, run_id, local
         self._opened: str | None = None
 
-    def sync(self) -> None:
-        """Bring what is here up to date.
+    def sync(self, *, withheld: bool = False) -> None:
+        """Bring what is here up to date; outputs that were set aside only where they are asked for.
 
         Raises RunNotFound where the store has no record of this run, and
         RunnerError where it cannot be reached.
@@ -49,18 +49,20 @@ class Mirror:
         agent = self.agent()
         if agent is not None:
             try:
-                self._receive(lambda have: self._reach.in_agent(agent.place, "send", stdin=have))
+                self._receive(
+                    lambda have: self._reach.in_agent(agent.place, "send", stdin=have), withheld
+                )
                 return
             except RunNotFound:
                 raise
             except RunnerError:
                 pass  # it has just ended, perhaps: the store has the record as well
         if store := self._store():
-            if not store.download(self._local):
+            if not store.download(self._local, withheld=withheld):
                 raise self._not_found()
             return
         with self.reached() as place:
-            self._receive_from(place)
+            self._receive_from(place, withheld=withheld)
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
@@ -162,12 +164,13 @@ class Mirror:
     def _store(self) -> Store | None:
         return self._reach.store()
 
-    def _receive_from(self, place: str) -> None:
-        self._receive(lambda have: self._reach.in_store(place, "send", stdin=have))
+    def _receive_from(self, place: str, *, withheld: bool = False) -> None:
+        self._receive(lambda have: self._reach.in_store(place, "send", stdin=have), withheld)
 
-    def _receive(self, send: Callable[[Iterable[bytes]], Output]) -> None:
+    def _receive(self, send: Callable[[Iterable[bytes]], Output], withheld: bool) -> None:  # noqa: FBT001
         receiver = Receiver(RecordCopy(self._local))
-        with self._not_found_told(), send([_line(receiver.have())]) as sent:
+        asked = receiver.have() | {"withheld": withheld}
+        with self._not_found_told(), send([_line(asked)]) as sent:
             receiver.take(sent)
         if not receiver.complete:
             raise InfrastructureError(

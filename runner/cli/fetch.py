@@ -20,15 +20,22 @@ To = Annotated[
     Path | None,
     typer.Option("--to", metavar="DIR", help="Where to copy it; ./RUN if left out."),
 ]
+Withheld = Annotated[
+    bool,
+    typer.Option("--withheld", help="Also outputs that were set aside, as they hold a secret."),
+]
 
 EXAMPLES = """
 runner fetch
 runner fetch checkpoint-diffing-261123-0907-x7k2 outputs --to results
 runner fetch checkpoint-diffing-261123-0907-x7k2 notebook.ipynb
+runner fetch checkpoint-diffing-261123-0907-x7k2 --withheld
 """
 
 
-def command(cli: Cli, run: Run = None, path: Inner = None, to: To = None) -> int:
+def command(
+    cli: Cli, run: Run = None, path: Inner = None, to: To = None, withheld: Withheld = False
+) -> int:
     """Copy a run's record, or a part of it.
 
     PATH is one such as outputs, outputs/report.md or notebook.ipynb.
@@ -39,9 +46,11 @@ def command(cli: Cli, run: Run = None, path: Inner = None, to: To = None) -> int
     """
     from runner.errors import InfrastructureError, UsageError
 
-    record = cli.find(run)
+    record, handle = cli.look(run)
+    if withheld:
+        cli.engine.bring_withheld(handle)
     target = to if to is not None else Path(record.name)
-    source = record if path is None else _inside(cli, record, path)
+    source = record if path is None else _inside(cli, record, path, withheld=withheld)
     if path is not None:
         target = target / source.relative_to(record.resolve())
     if target.exists():
@@ -51,7 +60,7 @@ def command(cli: Cli, run: Run = None, path: Inner = None, to: To = None) -> int
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            _copy(record, source, target, whole=path is None)
+            _copy(record, source, target, whole=path is None, withheld=withheld)
         else:
             shutil.copy2(source, target, follow_symlinks=False)
     except OSError as error:
@@ -65,14 +74,20 @@ def command(cli: Cli, run: Run = None, path: Inner = None, to: To = None) -> int
     return 0
 
 
-def _inside(cli: Cli, record: Path, path: str) -> Path:
+def _inside(cli: Cli, record: Path, path: str, *, withheld: bool) -> Path:
     """What `path` names in the record; UsageError says what there is, where there is no such."""
     from runner.errors import UsageError
+    from runner.record import WITHHELD
 
     root = record.resolve()
     found = (root / path).resolve()
     if not found.is_relative_to(root) or found == root:
         raise UsageError(f"{path}: expected a path inside of the record")
+    if found.is_relative_to(root / WITHHELD) and not withheld:
+        raise UsageError(
+            f"{path}: was set aside, as it holds the value of a secret",
+            hint="with --withheld it is copied as it is",
+        )
     if found.exists():
         return found
     there = ", ".join(sorted(item.name for item in root.iterdir() if item.name[0] != "."))
@@ -83,9 +98,9 @@ def _inside(cli: Cli, record: Path, path: str) -> Path:
     )
 
 
-def _copy(record: Path, source: Path, target: Path, *, whole: bool) -> None:
+def _copy(record: Path, source: Path, target: Path, *, whole: bool, withheld: bool) -> None:
     """Copy a directory; of a whole record the truth first, so that what it names is in it."""
-    from runner.record import Record, rebuild
+    from runner.record import WITHHELD, Record, rebuild
 
     if not whole:
         shutil.copytree(source, target, symlinks=True)
@@ -96,6 +111,11 @@ def _copy(record: Path, source: Path, target: Path, *, whole: bool) -> None:
         if (source / name).exists():
             shutil.copy2(source / name, target / name)
     done = shutil.ignore_patterns(".lock", "transcript.jsonl", "journal.jsonl", ".*.tmp")
-    shutil.copytree(source, target, symlinks=True, ignore=done, dirs_exist_ok=True)
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        aside = set() if withheld or Path(folder) != source else {WITHHELD}
+        return {*done(folder, names), *aside}
+
+    shutil.copytree(source, target, symlinks=True, ignore=left_out, dirs_exist_ok=True)
     if Record.open(record).alive():
         rebuild(target)

@@ -92,7 +92,10 @@ def gpu_words(run: RunState) -> str:
 
 def made(run: RunState) -> Iterator[tuple[str, str]]:
     """What a run has made and what it cost, as labelled lines."""
-    files = [f"{file['path']} {size(file['bytes'])}" for file in run.outputs]
+    files = [
+        f"{file['path']} {size(file['bytes'])}" + (" (withheld)" if file.get("withheld") else "")
+        for file in run.outputs
+    ]
     more = [f"… {len(files) - MOST_OUTPUTS} more"] if len(files) > MOST_OUTPUTS else []
     yield "outputs", ", ".join([*files[:MOST_OUTPUTS], *more]) or "none"
     if run.score is not None:

@@ -62,7 +62,7 @@ def arrive(travelling: Path, record: Path, url: str | None) -> None:
         from runner.store import open_store  # a pod with a claim needs no S3 client
 
         store = open_store(url)
-        store.download(record)
+        store.download(record, withheld=True)
     if not (record / TRANSCRIPT).exists():
         if not travelling.exists():
             raise InfrastructureError(

@@ -16,11 +16,12 @@ docs/record.md has the formats.
 from runner.record.chain import ChainedLog, ChainReport, check_chain, read_lines
 from runner.record.follow import follow
 from runner.record.run import ENDED, RunFold, RunState, fold, to_json
-from runner.record.store import Record, find, now, rebuild, runs
+from runner.record.store import WITHHELD, Record, find, now, place_of, rebuild, runs
 from runner.record.verify import Finding, OutputReport, VerifyReport, verify
 
 __all__ = [
     "ENDED",
+    "WITHHELD",
     "ChainReport",
     "ChainedLog",
     "Finding",
@@ -34,6 +35,7 @@ __all__ = [
     "fold",
     "follow",
     "now",
+    "place_of",
     "read_lines",
     "rebuild",
     "runs",

@@ -22,7 +22,7 @@ from runner.notebook import Notebook
 from runner.record.chain import NO_LINE, disk_error, read_lines
 from runner.record.files import move, parts, put, replace
 from runner.record.run import RunFold
-from runner.record.store import RENDER_EVERY_S, renderings
+from runner.record.store import RENDER_EVERY_S, WITHHELD, renderings
 from runner.record.travel import FOLDERS, TRANSCRIPT, files_of
 
 JOURNAL = "journal.jsonl"
@@ -139,7 +139,7 @@ class RecordCopy:
         with self._locked():
             truth = {name: self._end(name) for name in TRUTH}
         files = {}
-        for name in files_of(self.path, *FOLDERS):
+        for name in files_of(self.path, *FOLDERS, WITHHELD):
             stat = (self.path / name).stat()
             files[name] = (stat.st_size, stat.st_mtime_ns)
         return {"truth": truth, "files": files}
@@ -186,7 +186,7 @@ class RecordCopy:
 
     def adopt(self, name: str, part: Path, mtime_ns: int) -> None:
         """Take over a whole file that was written as `part`."""
-        _inside(name, FOLDERS)
+        _inside(name, (*FOLDERS, WITHHELD))
         os.utime(part, ns=(mtime_ns, mtime_ns))
         move(part, self.path, name)
 

@@ -51,6 +51,18 @@ def move(source: Path, root: Path, path: str) -> None:
         raise disk_error(root / path, error) from error
 
 
+def remove(root: Path, path: str) -> None:
+    """Remove a file below `root`, where there is one; raises as `put` does."""
+    *folders, name = parts(path)
+    if not (root / path).is_file():
+        return
+    try:
+        with _folder(root, folders) as folder:
+            os.unlink(name, dir_fd=folder)
+    except OSError as error:
+        raise disk_error(root / path, error) from error
+
+
 def pieces_of(path: Path) -> Iterator[bytes]:
     """Read a plain file piece by piece; RecordError for a symlink or anything else."""
     try:

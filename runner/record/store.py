@@ -19,10 +19,12 @@ from runner import locks
 from runner.errors import RecordError, RunnerError, RunNotFound
 from runner.notebook import Notebook
 from runner.record.chain import ChainedLog, disk_error, read_lines
-from runner.record.files import pieces_of, put, remove_unfinished, replace
+from runner.record.files import pieces_of, put, remove, remove_unfinished, replace
 from runner.record.run import RunFold, RunState, fold, from_json, to_json
 
 SCHEMA = 1
+WITHHELD = "withheld"
+"""Where outputs are that hold a secret value. Copies go without it, unless it is asked for."""
 RENDER_EVERY_S = 2.0
 """Seconds between two renderings of notebook.ipynb while the journal grows, at least."""
 
@@ -100,7 +102,7 @@ class Record:
             )
         record = cls(path, write=write, mask=mask)
         if write:
-            outputs = {path / "outputs" / item["path"] for item in record.state().outputs}
+            outputs = {path / place_of(item) for item in record.state().outputs}
             remove_unfinished(path, kept=outputs)
         return record
 
@@ -162,17 +164,27 @@ class Record:
         except (OSError, ValueError, TypeError):
             return self.state()
 
-    def add_output(self, path: str, source: Path | bytes | Iterable[bytes]) -> dict[str, Any]:
+    def add_output(
+        self, path: str, source: Path | bytes | Iterable[bytes], *, withheld: bool = False
+    ) -> dict[str, Any]:
         """Put a file into outputs/, whole or not at all; returns its item of an `outputs` line.
 
+        One that is `withheld`, as it holds a secret value, goes into withheld/ instead.
         Raises RecordError where the path leads out of outputs/ or through a
         symlink, or where `source` is no plain file. Sizes are the caller's to bound.
         """
         if isinstance(source, Path):
             source = pieces_of(source)
         pieces = [source] if isinstance(source, bytes) else source
-        size, sha256 = put(self.path / "outputs", path, pieces)
-        return {"path": path, "bytes": size, "sha256": sha256, "source": "pulled", "when": now()}
+        folder, other = (WITHHELD, "outputs") if withheld else ("outputs", WITHHELD)
+        try:
+            (self.path / folder).mkdir(exist_ok=True)
+        except OSError as error:
+            raise disk_error(self.path / folder, error) from error
+        size, sha256 = put(self.path / folder, path, pieces)
+        remove(self.path / other, path)  # as it was before
+        item = {"path": path, "bytes": size, "sha256": sha256, "source": "pulled", "when": now()}
+        return item | ({"withheld": True} if withheld else {})
 
     def add_input(self, data: bytes) -> str:
         """Keep a file that the run was given; returns its SHA-256, by which it is found again."""
@@ -247,6 +259,11 @@ class Record:
         took = time.monotonic() - start
         self._rendered = self._notebook.version
         self._render_after = start + max(RENDER_EVERY_S, 10 * took)
+
+
+def place_of(output: Mapping[str, Any]) -> Path:
+    """Where in the record the file of an item of an `outputs` line is."""
+    return Path(WITHHELD if output.get("withheld") else "outputs", str(output.get("path")))
 
 
 def rebuilt(path: Path) -> dict[str, bytes]:

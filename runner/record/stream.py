@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from runner import locks
 from runner.record.copy import TRUTH, head_at, last_line, whole_bytes
-from runner.record.store import Record
+from runner.record.store import WITHHELD, Record
 from runner.record.travel import FOLDERS, TRANSCRIPT, files_of
 
 LINES_BYTES = 1 << 20
@@ -44,6 +44,8 @@ def frames(
     begun: Callable[[], bool] = lambda: True,
 ) -> Iterator[bytes]:
     """Send what a copy lacks (`RecordCopy.have`); with `follow` go on until the run is over.
+
+    Outputs that were set aside are sent where `have` says `withheld`.
 
     It is over when the transcript ends with an `end` and nobody drives the run: not before
     who is to drive it has `begun`, as the `end` may be that of an earlier attempt. Ends early
@@ -89,6 +91,7 @@ class _Sender:
         self._had = {name: tuple(have.get("truth", {}).get(name, (0, ""))) for name in TRUTH}
         self._sent: dict[str, int] = {}
         self._files = {name: tuple(stamp) for name, stamp in have.get("files", {}).items()}
+        self._folders = (*FOLDERS, WITHHELD) if have.get("withheld") else FOLDERS
         self._waiting: list[str] = []
         self._piecewise: Iterator[bytes] | None = None
         self._end: tuple[int, bool] = (-1, False)
@@ -133,7 +136,7 @@ class _Sender:
 
     def look(self) -> None:
         """Find the files that are new or changed."""
-        for name in files_of(self._path, *FOLDERS):
+        for name in files_of(self._path, *self._folders):
             with contextlib.suppress(FileNotFoundError):
                 stat = (self._path / name).stat()
                 known = self._files.get(name, (-1, -1))

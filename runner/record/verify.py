@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from runner.errors import RecordError
 from runner.record.chain import NO_LINE, links, torn
 from runner.record.files import sha256_of
 from runner.record.run import RunFold
-from runner.record.store import Record, rebuilt
+from runner.record.store import Record, place_of, rebuilt
 
 EVIDENCE, TESTIMONY = "evidence", "testimony"
 
@@ -139,6 +139,9 @@ class _Check:
         }
         for item in self._run.state().outputs:
             path, line = str(item.get("path")), item["line"]
+            if item.get("withheld"):
+                yield self._withheld(path, line, item)
+                continue
             if path not in there:
                 self._find(f"outputs/{path}", None, f"is missing; transcript line {line} has it")
                 continue
@@ -159,6 +162,15 @@ class _Check:
             )
         for path in sorted(there):
             yield OutputReport(path, TESTIMONY, None, "no line of the transcript has its sum")
+
+    def _withheld(self, path: str, line: int, item: Mapping[str, Any]) -> OutputReport:
+        """A file that holds a secret value; a copy of the record may go without it."""
+        what, file = f"set aside, as it holds a secret; transcript line {line}", place_of(item)
+        if not (self.path / file).exists():
+            what += "; not in this copy"
+        elif sha256_of(self.path / file) != item.get("sha256"):
+            self._find(str(file), None, f"is not what transcript line {line} has")
+        return OutputReport(path, EVIDENCE, line, what)
 
     def inputs(self) -> None:
         """Each kept input against its name, which is its sum."""

@@ -21,6 +21,7 @@ from runner.sandbox.operations import Operation
 
 MOST_ENTRIES = 10_000
 LARGEST_UPLOAD = 16 * 2**30
+LONGEST_UPLOAD_S = 24 * 3600.0
 
 
 class FileApi(Api):
@@ -56,6 +57,7 @@ class TreeHandler(FileApi):
             files.listing,
             top,
             top,
+            self.sandbox.mask,
             recursive=recursive,
             limit=MOST_ENTRIES,
         )
@@ -74,6 +76,7 @@ class Upload(FileApi):
         if self.request.method != "PUT":
             return
         self.request.connection.set_max_body_size(LARGEST_UPLOAD)  # type: ignore[union-attr]
+        self.request.connection.set_body_timeout(LONGEST_UPLOAD_S)  # type: ignore[union-attr]
         self.sha = hashlib.sha256()
         self.size = 0
         where = self.sandbox.options.state / "uploads"
@@ -178,14 +181,23 @@ class FileHandler(Upload):
     """One file."""
 
     async def get(self, path: str) -> None:
-        """Its bytes, known secret values masked."""
+        """Its bytes, known secret values masked; with `whole`, as they are if it holds one.
+
+        The header `Runner-Secret` says then whether it does: what is collected is never
+        rewritten, but set aside. A value that comes into the file meanwhile is masked.
+        """
         place = self.place(path)
         if place.is_dir():
             raise web.HTTPError(400, f"{path} is a directory")
         if not place.is_file():
             raise web.HTTPError(404, f"there is no file {path}")
         self.set_header("Content-Type", "application/octet-stream")
-        await self.send(files.read(place, self.sandbox.mask))
+        pieces = files.read(place, self.sandbox.mask)
+        if self.get_query_argument("whole", "0") == "1":
+            secret = await asyncio.to_thread(files.holds_secret, place, self.sandbox.mask)
+            self.set_header("Runner-Secret", int(secret))
+            pieces = files.whole(place) if secret else pieces
+        await self.send(pieces)
 
     async def put(self, path: str) -> None:
         """Write it, once per operation."""

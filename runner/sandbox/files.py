@@ -38,8 +38,13 @@ def within(workspace: Path, path: str, readable: tuple[Path, ...] = ()) -> Path:
     raise PathRefused(f"{path} leads out of the workspace")
 
 
-def listing(root: Path, top: Path, *, recursive: bool, limit: int) -> list[dict[str, Any]]:
-    """What is under `top`, names relative to `root`, sorted; links are told, not followed."""
+def listing(
+    root: Path, top: Path, mask: Mask, *, recursive: bool, limit: int
+) -> list[dict[str, Any]]:
+    """What is under `top`, names relative to `root`, sorted; links are told, not followed.
+
+    A name that holds a known secret value is masked, and its type is "secret".
+    """
     found: list[dict[str, Any]] = []
     for directory, folders, names in os.walk(top):
         folders.sort()
@@ -50,10 +55,12 @@ def listing(root: Path, top: Path, *, recursive: bool, limit: int) -> list[dict[
                 info = path.lstat()
             except OSError:
                 continue
+            relative = str(path.relative_to(root))
+            shown_as = mask(relative)
             found.append(
                 {
-                    "path": str(path.relative_to(root)),
-                    "type": _type(info.st_mode),
+                    "path": shown_as,
+                    "type": _type(info.st_mode) if shown_as == relative else "secret",
                     "bytes": info.st_size,
                     "mtime_ns": info.st_mtime_ns,
                 }
@@ -92,6 +99,23 @@ def read(path: Path, mask: Mask) -> Iterator[bytes]:
         yield text.encode("latin-1")
 
 
+def holds_secret(path: Path, mask: Mask) -> bool:
+    """Whether a known secret value is in the file, as `read` would find it."""
+    masked = mask.stream()
+    with path.open("rb") as file:
+        while mask and not masked.found and (data := file.read(CHUNK)):
+            masked.feed(data.decode("latin-1"))
+    masked.flush()
+    return masked.found
+
+
+def whole(path: Path) -> Iterator[bytes]:
+    """The file in pieces, as it is."""
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            yield data
+
+
 def pack(top: Path, mask: Mask, spool_in: Path) -> Iterator[bytes]:
     """A tar of a directory or a file, in pieces; links stay links, secret values are masked.
 
@@ -107,7 +131,7 @@ def pack(top: Path, mask: Mask, spool_in: Path) -> Iterator[bytes]:
         paths = [top]
     with tarfile.open(fileobj=io.BytesIO(), mode="w") as maker:
         for path in paths:
-            name = path.relative_to(top).as_posix() if top.is_dir() else top.name
+            name = mask(path.relative_to(top).as_posix() if top.is_dir() else top.name)
             try:
                 info = maker.gettarinfo(path, name)
             except OSError:  # gone meanwhile

@@ -236,7 +236,16 @@ class Session:
 
     def fetch(self, path: str, take: Callable[[Iterator[bytes]], T]) -> T:
         """Give a file of the workspace to `take`, in pieces; again from its start if cut off."""
-        return self._fetch(_file(path), {}, path, take)
+        return self._fetch(_file(path), {}, path, lambda response: take(response.iter_bytes()))
+
+    def fetch_whole(self, path: str, take: Callable[[Iterator[bytes], bool], T]) -> T:
+        """The same for a file as it is, and whether it holds a secret value."""
+        return self._fetch(
+            _file(path),
+            {"whole": 1},
+            path,
+            lambda got: take(got.iter_bytes(), got.headers.get("Runner-Secret") == "1"),
+        )
 
     def write_file(self, path: str, data: bytes | IO[bytes], *, op: str | None = None) -> Result:
         """Write a file of the workspace, making its directories."""
@@ -246,10 +255,10 @@ class Session:
         """Get a directory of the workspace, whole."""
         with tempfile.TemporaryFile() as spool:
 
-            def fill(pieces: Iterator[bytes]) -> None:
+            def fill(response: httpx.Response) -> None:
                 spool.seek(0)
                 spool.truncate()
-                spool.writelines(pieces)
+                spool.writelines(response.iter_bytes())
 
             self._fetch("/tar", {"path": path}, path, fill)
             spool.seek(0)
@@ -267,14 +276,14 @@ class Session:
     # -- requests --------------------------------------------------------------------------
 
     def _fetch(
-        self, url: str, params: dict[str, Any], path: str, take: Callable[[Iterator[bytes]], T]
+        self, url: str, params: dict[str, Any], path: str, take: Callable[[httpx.Response], T]
     ) -> T:
         def attempt() -> T:
             with self._http.stream("GET", url, params=params) as response:
                 if response.status_code != 200:
                     response.read()
                     raise OperationError(f"{path}: {words_of(response)}")
-                return take(response.iter_bytes())
+                return take(response)
 
         return until_answered(attempt, self.endpoint.url, self.reconnect_s)
 

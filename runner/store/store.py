@@ -20,6 +20,7 @@ from pathlib import Path
 from runner.errors import RecordError
 from runner.record.copy import TRUTH, Diverged, RecordCopy, whole_bytes
 from runner.record.files import replace
+from runner.record.store import WITHHELD
 from runner.record.travel import FOLDERS, TRANSCRIPT, files_of
 from runner.store.objects import Item, Keys, Objects, open_objects
 from runner.store.segments import Segment, cut, key_of, next_begin, segments
@@ -68,10 +69,11 @@ class Store:
 
     # -- down ------------------------------------------------------------------------------
 
-    def download(self, path: Path, *, quick: bool = False) -> bool:
+    def download(self, path: Path, *, quick: bool = False, withheld: bool = False) -> bool:
         """Bring the record at `path` up to date, or make it; False where the store has none.
 
-        With `quick` notebook.ipynb may be a little behind. Lines that are here
+        With `quick` notebook.ipynb may be a little behind, with `withheld` outputs that were
+        set aside come too. Lines that are here
         and not in the store stay. Raises InfrastructureError.
         """
         # The transcript is listed first: what it speaks of is in the other list then.
@@ -79,13 +81,14 @@ class Store:
         if not transcript:
             return False
         copy, items = RecordCopy(path), self._objects.list()
+        folders = (*FOLDERS, WITHHELD) if withheld else FOLDERS
         index = _read_index(path)
         for name in TRUTH:
             found = transcript if name == TRANSCRIPT else items
             there = segments(name, _plain(found))
             self._take_lines(copy, name, there, index)
         for item in items:
-            if item.key.partition("/")[0] in FOLDERS:
+            if item.key.partition("/")[0] in folders:
                 self._take_file(copy, item, index)
         copy.refresh() if quick else copy.render()
         _write_index(path, index)
@@ -151,7 +154,7 @@ class Store:
         sizes = {name: whole_bytes(path / name) for name in reversed(TRUTH)}
         try:
             self._give_lines(path, TRUTH[0], sizes[TRUTH[0]])
-            self._give_files(path, files_of(path, "inputs", "outputs"), index)
+            self._give_files(path, files_of(path, "inputs", "outputs", WITHHELD), index)
             self._give_lines(path, TRANSCRIPT, sizes[TRANSCRIPT])
             if complete or time.monotonic() >= self._slow_at:
                 self._slow_at = time.monotonic() + SLOW_S

@@ -21,6 +21,8 @@ from runner.record.times import spent_s
 from runner.record.verify import verify
 from runner.session import Session
 
+SECRET = b"a-secret-value"
+
 
 class Outputs(Session):
     """A session whose sandbox is a folder here."""
@@ -49,11 +51,12 @@ class Outputs(Session):
             )
         return found
 
-    def fetch(self, path: str, take: Callable[[Iterator[bytes]], Any]) -> Any:
+    def fetch_whole(self, path: str, take: Callable[[Iterator[bytes], bool], Any]) -> Any:
         if self.torn and path.endswith(self.torn):
             (self.folder / self.torn).unlink()
             raise OperationError("it is gone")
-        return take(iter([(self.folder.parent / path).read_bytes()]))
+        data = (self.folder.parent / path).read_bytes()
+        return take(iter([data]), SECRET in data)
 
 
 @pytest.fixture
@@ -93,6 +96,33 @@ def test_what_cannot_be_kept_is_told_and_stops_nothing(record: Record, session: 
         "outputs/link: is a symlink, and links are not collected",
     ]
     assert [file.name for file in (record.path / "outputs").iterdir()] == ["kept"]
+
+
+def test_a_file_with_a_secret_is_set_aside_as_it_is(record: Record, session: Outputs) -> None:
+    file = session.folder / "deep" / "model.bin"
+    file.parent.mkdir()
+    puller = Puller(session, record)
+    for data in (b"clean", b"\xff\x00" + SECRET, b"clean again"):
+        file.write_bytes(data)
+        assert puller.finish() == []
+        holds = SECRET in data
+        (item,) = record.state().outputs
+        assert item.get("withheld", False) == holds
+        kept, other = ("withheld", "outputs") if holds else ("outputs", "withheld")
+        assert (record.path / kept / "deep/model.bin").read_bytes() == data
+        assert not (record.path / other / "deep/model.bin").exists()
+        assert verify(record.path, None).ok
+
+
+def test_a_copy_without_what_was_set_aside_is_whole(record: Record, session: Outputs) -> None:
+    (session.folder / "leak").write_bytes(SECRET)
+    assert Puller(session, record).finish() == []
+    (record.path / "withheld" / "leak").write_bytes(b"altered")
+    assert not verify(record.path, None).ok
+    (record.path / "withheld" / "leak").unlink()
+    report = verify(record.path, None)
+    assert report.ok
+    assert "not in this copy" in report.outputs[0].what
 
 
 def test_a_file_that_becomes_a_directory(record: Record, session: Outputs) -> None:
@@ -142,7 +172,7 @@ def test_no_outputs_and_too_many(record: Record, session: Outputs, tmp_path: Pat
 def test_a_full_disk_ends_the_run(
     record: Record, session: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise InfrastructureError("no space left") from OSError(errno.ENOSPC, "no space left")
 
     (session.folder / "a").write_text("a")

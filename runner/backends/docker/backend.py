@@ -200,6 +200,10 @@ class DockerBackend:
         if snap.main is not None and snap.main.over and not snap.alive:
             let_network_go(self.client, run_id)
 
+    def bring_withheld(self, handle: Handle) -> None:
+        """Bring outputs that were set aside into the mirror."""
+        self._mirror(handle.run_id).sync(withheld=True)
+
     @contextlib.contextmanager
     def following(self, handle: Handle) -> Iterator[None]:
         """Keep the mirror up to date while the context lasts."""

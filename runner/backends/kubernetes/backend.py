@@ -210,6 +210,10 @@ class KubernetesBackend:
         if not run.is_over or explain.newer(run, snap):
             self._mirror(handle.run_id).close(end.state, end.reason, end.exit_status)
 
+    def bring_withheld(self, handle: Handle) -> None:
+        """Bring outputs that were set aside into the mirror."""
+        self._mirror(handle.run_id).sync(withheld=True)
+
     @contextlib.contextmanager
     def following(self, handle: Handle) -> Iterator[None]:
         """Keep the mirror up to date while the context lasts."""

@@ -129,6 +129,9 @@ class LocalBackend:
     def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Nothing: the run writes its record here."""
 
+    def bring_withheld(self, handle: Handle) -> None:
+        """Nothing: they are in the record here."""
+
     def following(self, handle: Handle) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
         """Nothing: the run writes its record here."""
         return contextlib.nullcontext()
