@@ -27,12 +27,16 @@ def within(workspace: Path, path: str, readable: tuple[Path, ...] = ()) -> Path:
     """The real place of a workspace path, links followed.
 
     Raises PathRefused for one that ends outside of the workspace and of the
-    directories that may be read beside it.
+    directories that may be read beside it, or that no system can look up.
     """
     if "\0" in path:
         raise PathRefused("a path cannot hold a NUL character")
     root = workspace.resolve()
-    real = (root / path).resolve()
+    try:
+        real = (root / path).resolve()
+        real.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        raise PathRefused(f"{path}: {getattr(error, 'strerror', None) or 'a loop'}") from None
     if any(real.is_relative_to(place.resolve()) for place in (root, *readable)):
         return real
     raise PathRefused(f"{path} leads out of the workspace")

@@ -50,6 +50,10 @@ class Options(BaseModel):
     address: str = "127.0.0.1"
     """That the server listens on; another one where only those it is for can reach it."""
     port: int = 0
+    headers_s: float = 30.0
+    """How long a client may take for the head of a request, or hold an idle connection."""
+    body_s: float = 300.0
+    """How long it may take for a body, but for those of uploads."""
     socket_fd: int | None = None
     """A listening socket that was inherited; `port` is then not used."""
 

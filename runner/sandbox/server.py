@@ -16,9 +16,10 @@ from tornado.web import HTTPError
 from runner.sandbox import rendering
 from runner.sandbox.access import LookOnAuthorizer, TicketIdentityProvider
 from runner.sandbox.core import Sandbox
-from runner.sandbox.file_handlers import LARGEST_UPLOAD
 
 LOOPBACK = "127.0.0.1"
+LARGEST_BODY = 128 * 2**20
+"""Bodies are in memory whole, and before the token is looked at; those of uploads are not."""
 
 
 class Contents(AsyncLargeFileManager):
@@ -64,13 +65,19 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         authorizer_class=LookOnAuthorizer,
         contents_manager_class=Contents,
         tornado_settings={"runner": sandbox, "page_config_hook": _without_token},
-        max_body_size=LARGEST_UPLOAD,
+        max_body_size=LARGEST_BODY,
     )
     app.config.IdentityProvider.token = options.token_file.read_text().strip()
     app.initialize(argv=[], new_httpserver=False)
     # It would write whole addresses down, with a token that somebody put into one by mistake.
     gen_log.setLevel(logging.ERROR)
-    server = HTTPServer(app.web_app, max_body_size=LARGEST_UPLOAD, max_buffer_size=512 * 2**20)
+    server = HTTPServer(
+        app.web_app,
+        max_body_size=LARGEST_BODY,
+        max_buffer_size=LARGEST_BODY,
+        idle_connection_timeout=options.headers_s,
+        body_timeout=options.body_s,
+    )
     if options.socket_fd is not None:
         inherited = socket.socket(fileno=options.socket_fd)
         inherited.setblocking(False)
