@@ -433,6 +433,15 @@ LINES = st.one_of(
 )
 
 
+def test_an_error_is_no_display_whatever_a_kernel_says() -> None:
+    journal, shown = Journal(), {"data": {"text/plain": "x"}, "transient": {"display_id": "d"}}
+    journal.run("a")
+    journal.message("a", "error", ename="E", **shown)
+    journal.message("a", "update_display_data", **shown)
+    [output] = parsed(journal.notebook).cells[0].outputs
+    assert output["ename"] == "E"
+
+
 @settings(deadline=None)
 @given(st.lists(LINES, max_size=30), st.sets(st.integers(0, 30)))
 def test_rendering_as_it_grows_and_at_once_give_the_same_bytes(

@@ -165,8 +165,8 @@ class Notebook:
         if kind == "stream":
             self._stream(cell, content, _seq(line))
         elif kind in DATA_MESSAGES or kind == "error":
-            output = Output(cell, _seq(line), output_from(kind, content), _display_id(content))
-            self._show(cell, output)
+            display_id = "" if kind == "error" else _display_id(content)
+            self._show(cell, Output(cell, _seq(line), output_from(kind, content), display_id))
             if kind == "execute_result":
                 cell.execution_count = count_of(content.get("execution_count"))
         elif kind == "clear_output":
