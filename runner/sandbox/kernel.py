@@ -20,6 +20,8 @@ from runner.sandbox import memory
 from runner.sandbox.messages import DIED, Message, Reply, Request, decode
 
 READY_DEADLINE_S = 120.0
+CONNECTION_S = 20.0
+"""How long a kernel that starts is asked over the same connection."""
 ASK_EVERY_S = 1.0
 """How often a kernel that starts is asked whether it is there."""
 DRAIN_S = 0.3
@@ -105,23 +107,44 @@ class Kernel:
         except OSError as error:
             self._dead(f"the kernel did not start: {error}")
             return False
-        self._client = self._manager.client()
+        watcher = asyncio.create_task(self._watch(self._manager))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + READY_DEADLINE_S
+        while self.state == "starting" and loop.time() < end:
+            self._connect(self._manager, watcher)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONNECTION_S):
+                    return await self._answers()
+            # It may have missed the event of a message, and hears of none until another
+            # connection comes: https://github.com/ipython/ipykernel/issues/1554
+            await self._disconnect()
+        self._readers = [watcher]
+        await self.kill(
+            f"the kernel did not answer within {READY_DEADLINE_S:g} s{self._last_words()}"
+        )
+        return False
+
+    def _connect(self, manager: AsyncKernelManager, watcher: asyncio.Task[None]) -> None:
+        self._client = manager.client()
         self._client.context.setsockopt(zmq.RCVHWM, MOST_UNREAD)  # for sockets that are yet to come
         # `client()` clones the manager's session id, and a second client with it hangs the first.
         self._client.session.session = uuid.uuid4().hex
         self._client.start_channels(stdin=False, hb=False)
         self._readers = [
+            watcher,
             asyncio.create_task(self._read(self._client.iopub_channel.socket, self._take_iopub)),
             asyncio.create_task(self._read(self._client.shell_channel.socket, self._take_shell)),
-            asyncio.create_task(self._watch(self._manager)),
         ]
-        try:
-            async with asyncio.timeout(READY_DEADLINE_S):
-                return await self._answers()
-        except TimeoutError:
-            words = f"the kernel did not answer within {READY_DEADLINE_S:g} s{self._last_words()}"
-            await self.kill(words)
-            return False
+
+    async def _disconnect(self) -> None:
+        watcher, *readers = self._readers
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        self._readers = [watcher]
+        if self._client is not None:
+            self._client.stop_channels()
+            self._client = None
 
     async def _answers(self) -> bool:
         assert self._client is not None  # noqa: S101 - `start` has just set it
@@ -215,6 +238,8 @@ class Kernel:
             self._client = None
         if self._manager is not None and self._manager.has_kernel:
             await self._manager.shutdown_kernel(now=True)
+        elif self._manager is not None:
+            await self._manager.cleanup_resources()
         self._fail_requests()
 
     def _track(self, msg_id: str) -> Request:

@@ -48,7 +48,16 @@ class Stream(OutStream):
 
 
 class KernelApp(IPKernelApp):
-    """IPKernelApp whose iopub socket never drops a message, and whose signals wake its loop."""
+    """IPKernelApp that never drops a message nor starts deaf, and whose signals wake its loop."""
+
+    def init_control(self, context):  # type: ignore[no-untyped-def]
+        """Let the thread that reads the shell's socket begin when that is its own."""
+        super().init_control(context)  # type: ignore[no-untyped-call]
+        # ipykernel 7 starts it before: then the main thread and it use the socket at once, and
+        # one start in a thousand misses the event of its first message, and all others with it.
+        if thread := getattr(self, "shell_channel_thread", None):
+            begin = thread.start
+            thread.start = lambda: IOLoop.current().add_callback(begin)
 
     def _bind_socket(self, s, port):  # type: ignore[no-untyped-def]
         if s.socket_type == zmq.XPUB:
