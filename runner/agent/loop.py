@@ -16,6 +16,7 @@ from runner.agent.conversation import Call, Conversation, sendable
 from runner.agent.prompt import system_prompt
 from runner.agent.providers import Provider, Reply
 from runner.agent.tools import Toolbox, text
+from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
 from runner.record import Record
 
@@ -29,6 +30,7 @@ LOOK_S = 0.1
 SHORTEST_WAIT_S = 1.0
 """What a tool may wait even when the agent is to be told of the time."""
 T = TypeVar("T")
+Said = dict[str, Any]
 
 CUT = "[runner] Your last message was cut off at its length. Go on, in smaller pieces."
 EMPTY = (
@@ -146,30 +148,43 @@ class Loop:
         """One reply of the model."""
         limit = CONTEXT_CHARS >> self.conversation.overflows
         messages = compact(self.conversation.messages, keep_last=KEEP_LAST, limit_chars=limit)
-        reply: Reply = self.stop.wait_for(
-            lambda: self.provider.reply(
+
+        def ask() -> tuple[Reply, Said, Said]:
+            reply = self.provider.reply(
                 system=system_prompt(self.plan),
                 messages=messages,
                 tools=self.tools.definitions(),
                 on_text=lambda _: None,
                 on_retry=lambda reason, delay_s: self._retries.put((reason, delay_s)),
-            ),
-            self._end,
-            self._write_retries,
-        )
-        content, malformed = sendable(reply, self.conversation.ids)
+            )
+            content, malformed = sendable(reply, self.conversation.ids)
+            said = {"content": content, "malformed": malformed}
+            return reply, said, self._masked(said)
+
+        reply, said, shown = self.stop.wait_for(ask, self._end, self._write_retries)
         price, spoke = self.plan.price, any(reply.usage.values())
-        self._say(
-            "message",
-            turn=self.conversation.turns + 1,
-            role="assistant",
-            content=content,
-            model=reply.model,
-            stop_reason=reply.stop_reason,
-            usage=dict(reply.usage),
-            cost_usd=price.cost(reply.usage) if price else None if spoke else 0.0,
-            malformed=malformed,
-        )
+        message = {
+            "turn": self.conversation.turns + 1,
+            "role": "assistant",
+            "model": reply.model,
+            "stop_reason": reply.stop_reason,
+            "usage": dict(reply.usage),
+            "cost_usd": price.cost(reply.usage) if price else None if spoke else 0.0,
+        }
+        self.record.say("message", **message, **shown)
+        self.conversation.apply({"type": "message", **message, **said})
+
+    def _masked(self, said: Said) -> Said:
+        """What may be written down of it: the sandbox knows its secrets, and the agent does not.
+
+        From a sandbox that is not reached any more, which ends the run, it is written as it is.
+        """
+        if not self.plan.experiment.sandbox.secrets:
+            return said
+        try:
+            return dict(self.tools.session.masked(said))
+        except SandboxUnreachable:
+            return said
 
     def _write_retries(self) -> None:
         while not self._retries.empty():

@@ -167,7 +167,7 @@ class Mirror:
     def _receive_from(self, place: str, *, withheld: bool = False) -> None:
         self._receive(lambda have: self._reach.in_store(place, "send", stdin=have), withheld)
 
-    def _receive(self, send: Callable[[Iterable[bytes]], Output], withheld: bool) -> None:  # noqa: FBT001
+    def _receive(self, send: Callable[[Iterable[bytes]], Output], withheld: bool) -> None:
         receiver = Receiver(RecordCopy(self._local))
         asked = receiver.have() | {"withheld": withheld}
         with self._not_found_told(), send([_line(asked)]) as sent:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from tornado import web
 
 from runner.errors import OperationConflict, SandboxLost
 from runner.sandbox import files
-from runner.sandbox.handlers import LONGEST_WAIT_S, OPERATION_ID, Api
+from runner.sandbox.handlers import LONGEST_WAIT_S, Api
 from runner.sandbox.operations import Operation
 
 MOST_ENTRIES = 10_000
@@ -152,8 +151,7 @@ class Upload(FileApi):
     async def _begin(self, kind: str, path: str) -> Operation | None:
         """The operation of this upload; None when it was answered already."""
         op, boot = self.get_query_argument("operation"), self.get_query_argument("boot")
-        if not re.fullmatch(OPERATION_ID, op):
-            raise web.HTTPError(400, f"operation: expected {OPERATION_ID}, found {op!r}")
+        self.check_id(op)
         book = self.sandbox.book
         digest = f"{kind} {path} {self.sha.hexdigest()}"
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ class Api(APIHandler):
         if math.isnan(value):
             raise web.HTTPError(400, f"{name}: expected a number, found {text!r}")
         return min(max(value, 0.0), most)
+
+    def check_id(self, op: str) -> None:
+        """Refuse what is no operation's id."""
+        if not re.fullmatch(OPERATION_ID, op):
+            raise web.HTTPError(400, f"operation: expected {OPERATION_ID}, found {op!r}")
 
     async def lost(self, op: str, error: SandboxLost) -> None:
         """Answer 410, with what the journal of the earlier boot knows of the operation."""
@@ -190,6 +196,7 @@ class OperationHandler(Operations):
 
     async def put(self, op: str) -> None:
         """Ask for it. The same request again changes nothing and gets the same answer."""
+        self.check_id(op)
         boot = self.get_query_argument("boot")
         try:
             body = json.loads(self.request.body)
@@ -254,6 +261,17 @@ class NotebookHandler(Api):
         self.finish()
 
 
+class MaskHandler(Api):
+    """For who writes down what the sandbox did not say."""
+
+    def post(self) -> None:
+        """The JSON value of the body, known secret values masked in all its strings."""
+        try:
+            self.finish_json(self.sandbox.mask.tree(json.loads(self.request.body)))
+        except (ValueError, RecursionError) as error:
+            raise web.HTTPError(400, f"the body is not JSON: {error}") from None
+
+
 class InterfaceHandler(Api):
     """What is written down of this interface."""
 
@@ -275,13 +293,14 @@ class ShutdownHandler(Api):
 
 def handlers(base: str) -> list[tuple[str, type[Api]]]:
     """Routes under the server's base URL."""
-    op = f"({OPERATION_ID})"
+    op = "([^/]+)"
     return [
         (f"{base}runner/v1/info", InfoHandler),
         (f"{base}runner/v1/operations/{op}", OperationHandler),
         (f"{base}runner/v1/operations/{op}/interrupt", InterruptHandler),
         (f"{base}runner/v1/journal", JournalHandler),
         (f"{base}runner/v1/notebook", NotebookHandler),
+        (f"{base}runner/v1/mask", MaskHandler),
         (f"{base}runner/v1/shutdown", ShutdownHandler),
         (f"{base}runner/v1/openapi.json", InterfaceHandler),
     ]

@@ -132,6 +132,10 @@ class Session:
         """The .ipynb as it stands."""
         return self._request("GET", "/notebook").text
 
+    def masked(self, value: Any) -> Any:
+        """A JSON value, with the sandbox's secret values masked in all its strings."""
+        return self._request("POST", "/mask", json=value).json()
+
     # -- cells and commands ----------------------------------------------------------------
 
     def run(

@@ -112,6 +112,14 @@ def test_no_secret_value_is_in_the_record_or_the_state(done: Run) -> None:
         assert CANARY.encode() not in content, name
 
 
+def test_an_output_that_holds_a_secret_comes_on_demand(done: Run) -> None:
+    lab, kept = done.lab, done.path / "withheld" / "leak.txt"
+    assert kept.exists() == (done.status.run.backend == "local")
+    lab.backend.bring_withheld(lab.backend.attach(done.run_id))
+    assert kept.read_text() == SECRET
+    assert verify(done.path, None).ok
+
+
 def test_a_kernel_that_dies_is_told_in_words_and_the_run_goes_on(done: Run) -> None:
     assert "ended by itself with exit status 3" in done.results()[2]
     assert (done.path / "outputs" / "made.txt").read_text() == "x" * 7

@@ -176,6 +176,25 @@ def test_the_agents_key_is_in_nothing_either(lab: Lab) -> None:
         assert not file.is_file() or not leaks(file.read_bytes().decode("utf-8", "replace")), file
 
 
+def test_what_the_model_found_out_is_in_nothing_either(lab: Lab) -> None:
+    guessed = {"source": f"import os; print(os.environ['CANARY'] == {CANARY!r})"}
+    noted = {"path": "notes.txt", "content": f"I found {CANARY}"}
+    script = [
+        {"text": f"It is {CANARY}.", "tools": [{"name": "run_cell", "input": guessed}]},
+        {"tools": [{"name": "write_file", "input": noted}]},
+        {"text": f"It was {quote(CANARY)}."},
+    ]
+    with messages_api(script, address=lab.address) as server:
+        agent = f'[agent]\nllm_secret = "MODEL_KEY"\nbase_url = "{server.url}"\n'
+        with lab.secrets(CANARY=CANARY, MODEL_KEY=AGENTS):
+            run = lab.submit((), f'[sandbox]\nsecrets = ["CANARY"]\n{agent}')
+            assert run.over().state == "done", run.log()
+    assert "True" in run.results()[0], "what the model wrote is what ran"
+    assert [line["content"] for line in run.lines("message")][-1][0]["text"] == "It was ***."
+    for file in run.path.rglob("*"):
+        assert not file.is_file() or not leaks(file.read_bytes().decode("utf-8", "replace")), file
+
+
 def _in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNNER_STATE_DIR", str(run.lab.settings.state_dir))
     monkeypatch.setenv("RUNNER_RUNS", str(run.lab.settings.runs))

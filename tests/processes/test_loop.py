@@ -22,7 +22,7 @@ from runner.agent.providers import ProviderRefused
 from runner.agent.providers.anthropic import Anthropic
 from runner.agent.tools import Answer, Toolbox, text
 from runner.config import ExecutionMode
-from runner.errors import InfrastructureError
+from runner.errors import InfrastructureError, SandboxUnreachable
 from runner.prices import Price
 from runner.record import Record, check_chain
 
@@ -35,10 +35,16 @@ class Tools:
 
     def __init__(self, *answers):
         self.session, self.boot = self, "A"
+        self.gone = False
         self.answers, self.calls, self.longest = list(answers), [], []
 
     def info(self):
         return {"kernel": {}, "versions": {}, "environment": {"python": "3.12"}}
+
+    def masked(self, value):
+        if self.gone:
+            raise SandboxUnreachable("it is gone")
+        return json.loads(json.dumps(value).replace(KEY, "***"))
 
     def definitions(self):
         return [{"name": "run_cell", "description": "", "input_schema": {}}]
@@ -125,6 +131,24 @@ def test_the_record_catches_up_before_a_result_is_written(run):
     provider = Playing(says(call("run_cell")), says("Done."))
     made.go(provider, catch_up=lambda: when.append(len(made.results())))
     assert when == [0]
+
+
+def test_secrets_of_the_sandbox_are_masked_in_what_is_written_and_not_in_what_is_done(run):
+    made, tools = run(sandbox={"secrets": ["A_TOKEN"]}), Tools()
+    given = []
+    tools.call = lambda name, asked, op, **_: given.append(asked) or text("[ok]")
+    provider = Playing(says(KEY, call("run_cell", source=f"use({KEY!r})")), says("Done."))
+    assert made.go(provider, tools) == DONE
+    assert given == [{"source": f"use({KEY!r})"}]
+    assert KEY not in (made.record.path / "transcript.jsonl").read_text()
+    assert words(made.said("assistant")[0]) == "***"
+
+
+def test_what_is_said_when_the_sandbox_is_gone_is_written_down(run):
+    made, tools = run(sandbox={"secrets": ["A_TOKEN"]}), Tools()
+    tools.gone = True
+    assert made.go(Playing(says("It is 2.")), tools) == DONE
+    assert words(made.said("assistant")[0]) == "It is 2."
 
 
 def test_an_empty_message_is_asked_about_once_and_then_ends_the_run(run):

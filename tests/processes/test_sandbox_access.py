@@ -19,6 +19,7 @@ ROUTES = [
     "operations/an-op/interrupt",
     "journal",
     "notebook",
+    "mask",
     "shutdown",
     "openapi.json",
     "tree",

@@ -38,6 +38,17 @@ def session(box: SandboxProcess) -> Iterator[Session]:
         yield made
 
 
+def test_what_somebody_else_writes_down_can_be_masked(session: Session) -> None:
+    said = {"a": [SECRET, {OTHER: f"x{OTHER}y"}, 3, None], "b": SHORT}
+    assert session.masked(said) == {"a": [MASK, {MASK: f"x{MASK}y"}, 3, None], "b": SHORT}
+
+
+def test_a_request_that_comes_again_out_of_a_masked_record_is_the_same(session: Session) -> None:
+    first = session.run(f"print(len({OTHER!r}))", op="once")
+    again = session.run(f"print(len({MASK!r}))", op="once")
+    assert (first.text, again.text) == (f"{len(OTHER)}\n", first.text)
+
+
 @pytest.mark.parametrize(
     "code",
     [
