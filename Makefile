@@ -52,12 +52,14 @@ processes: $(READY)  ## real servers, sandboxes and runs, broken on purpose; the
 	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster and not docker" tests/processes tests/backends
 
 FAULTS = $(BIN)/pytest -n 2 --dist load tests/faults
+# Each part of a run in containers is killed once.
+SHORT = --moments 6
 
 faults: $(READY)  ## what must hold after any fault, at a few moments
 	$(FAULTS) -m "not chromium and not root and not long"
 
 faults-longer: $(READY)  ## the same at more moments, up to ten minutes
-	$(FAULTS) -m "not chromium and not root" --moments 60
+	$(FAULTS) -m "not chromium and not root" --moments 24
 
 test-faults: $(READY)  ## the same at length: an hour or so
 	$(FAULTS) -m "not chromium and not root" --moments 200 --stall 30 --timeout 600
@@ -73,7 +75,8 @@ docker-images: $(READY)  ## on this machine's engine, installed and started wher
 	$(BIN)/python -m runner images build base agent $(FROM)
 
 test-docker: docker-images  ## against this machine's Docker engine
-	TEST_BASE=$(BASE) $(BIN)/pytest -n 2 --dist loadfile -m "docker and not alone" --timeout 300 tests/docker tests/backends
+	TEST_BASE=$(BASE) $(BIN)/pytest -n 2 --dist loadfile -m "docker and not alone" --timeout 300 $(SHORT) \
+		tests/docker tests/backends
 	TEST_BASE=$(BASE) $(BIN)/pytest -m "docker and alone" --timeout 300 tests/docker
 
 cluster-up:  ## a real Kubernetes on this machine; needs root, Debian and Go
@@ -93,7 +96,7 @@ cluster-images: $(READY)  ## the runner's images, built and pushed, and the valu
 	$(BIN)/python -m runner images push $(REGISTRY) $(FROM) --values build/images.yaml
 
 test-cluster: cluster-images  ## against the cluster of KUBECONFIG; else the one of cluster-up
-	$(ON_CLUSTER) $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" --timeout 300 \
+	$(ON_CLUSTER) $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" --timeout 300 $(SHORT) \
 		tests/cluster tests/backends
 	$(if $(BASE),$(ON_CLUSTER) $(BIN)/pytest -m alone --timeout 300 tests/cluster)
 

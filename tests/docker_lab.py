@@ -49,7 +49,8 @@ class DockerLab(Lab):
         self.ca.write_bytes(AUTHORITIES.read_bytes())
         self._open = contextlib.ExitStack()
         self.client: DockerClient = self._open.enter_context(connected())
-        given = {"docker": images(self.client), "network": {"ca_bundle": self.ca}, **settings}
+        docker = images(self.client) | settings.pop("docker", {})
+        given = {"docker": docker, "network": {"ca_bundle": self.ca}, **settings}
         super().__init__(top, backend="docker", **given)
         self.address = this_machine.address()
 
@@ -97,6 +98,10 @@ class DockerLab(Lab):
             for member in archive:
                 if file := archive.extractfile(member):
                     yield f"{step}:{member.name}", file.read()
+
+    def cgroups(self, run: Run) -> list[str]:
+        snap = snapshots(self.client, run.run_id).get(run.run_id)
+        return [container.id for container in snap.containers] if snap else []
 
     def things(self, run_id: str) -> dict[str, list[dict[str, Any]]]:
         """What there is of a run, as the engine tells it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from moments import chance, pytest_generate_tests  # noqa: F401
 from tiny_runs import Lab
 
 BACKENDS = [

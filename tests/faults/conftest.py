@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from moments import chance, pytest_generate_tests  # noqa: F401
 from tiny_runs import Lab
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes a `moment` is run at as many as `--moments` says, numbered from 0."""
-    if "moment" in metafunc.fixturenames:
-        metafunc.parametrize("moment", range(metafunc.config.getoption("--moments")))
-
-
-@pytest.fixture
-def chance(request: pytest.FixtureRequest, moment: int) -> random.Random:
-    """What a moment's choices follow from."""
-    seed = f"{request.config.getoption('--seed')}/{moment}"
-    print(f"--seed and moment: {seed}")  # noqa: T201 - shown where the test fails
-    return random.Random(seed)
 
 
 @pytest.fixture

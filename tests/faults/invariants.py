@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 import psutil
-from tiny_runs import processes_of, until
+from tiny_runs import Run, processes_of, until
 
 from runner import locks
 from runner.backends.local.directory import RUNTIME_PREFIX
@@ -29,6 +29,8 @@ STATES = {"ok", "error", "interrupted", "kernel_died", "restarted", "lost"}
 """Of design/30: every execution ends in exactly one of them."""
 COLLECTED = {"done", "bound", "timeout"}
 """States of a run after which the record has all that its sandbox had."""
+LOST = {"kernel_died": "variables are gone", "restarted": "variables are gone", "lost": "lost"}
+"""What a state of an execution is told with."""
 RAN = "ran"
 """A file of the workspace: a line for each time that a counted cell ran."""
 _COUNTED = re.compile(r"# counted (\S+), (\d+) lines")
@@ -37,22 +39,28 @@ Line = Mapping[str, Any]
 
 
 def counted(
-    name: str, lines: int = 0, *, every_s: float = 0.0, before: str = "", after: str = ""
+    name: str,
+    lines: int = 0,
+    *,
+    every_s: float = 0.0,
+    before: str = "",
+    after: str = "",
+    ran: str = RAN,
 ) -> str:
     """Source of a cell that says that it ran, and then prints numbered lines, each flushed."""
     return (
         f"# counted {name}, {lines} lines\n"
         "import time\n"
-        f"with open({RAN!r}, 'a') as ran: ran.write('{name}\\n')\n"
+        f"with open({ran!r}, 'a') as ran: ran.write('{name}\\n')\n"
         f"{before}\n"
         f"for n in range({lines}): print('{name}', n, flush=True), time.sleep({every_s})\n"
         f"{after}"
     )
 
 
-def counted_command(name: str) -> str:
+def counted_command(name: str, ran: str = RAN) -> str:
     """A shell command that says that it ran."""
-    return f"echo {name} >> {RAN}  # counted {name}, 0 lines"
+    return f"echo {name} >> {ran}  # counted {name}, 0 lines"
 
 
 def check(record: Path, sandbox: Path, *, received: Sequence[Line] = ()) -> None:
@@ -62,7 +70,7 @@ def check(record: Path, sandbox: Path, *, received: Sequence[Line] = ()) -> None
     """
     check_record(record)
     lines = [line for line, _ in read_lines(record / "journal.jsonl")]
-    check_journal(lines, sandbox / "workspace", received=received)
+    check_journal(lines, sandbox / "workspace" / RAN, received=received)
     own = journal_of(sandbox)
     if own and Record.open(record).state().state in COLLECTED:
         assert [_told(line) for line in own[: len(lines)]] == [_told(line) for line in lines]
@@ -81,11 +89,15 @@ def check_record(record: Path) -> None:
     nbformat.validate(nbformat.read(record / "notebook.ipynb", as_version=4))
 
 
-def check_journal(lines: Sequence[Line], workspace: Path, *, received: Sequence[Line] = ()) -> None:
+def check_journal(
+    lines: Sequence[Line], ran: Path, *, received: Sequence[Line] = (), whole: bool = True
+) -> None:
     """Each execution ended once, each line is there once, and no cell ran twice.
 
-    A sandbox server that was killed may have lost its last second: then it has restarted, and
-    a cell may have run of which the journal knows nothing.
+    `ran` is the file in which the cells say so; it is not `whole` where it went with its sandbox,
+    and the next one had it as it was in the record. A sandbox server that was killed may have lost
+    its last second: then it has restarted, and a cell may have run of which the journal knows
+    nothing.
     """
     numbers = [line["seq"] for line in lines]
     assert numbers == list(range(1, len(lines) + 1)), f"the journal's lines: {numbers}"
@@ -95,8 +107,8 @@ def check_journal(lines: Sequence[Line], workspace: Path, *, received: Sequence[
     assert set(ends.values()) <= {1}, f"ended twice: {ends}"
     states = {line["op"]: line["state"] for line in lines if line["type"] == "end"}
     assert set(states.values()) <= STATES, f"ended as {states}"
-    ran = Counter((workspace / RAN).read_text().split() if (workspace / RAN).exists() else ())
-    assert set(ran.values()) <= {1}, f"ran twice: {ran}"
+    times = Counter(ran.read_text().split() if ran.exists() else ())
+    assert set(times.values()) <= {1}, f"ran twice: {times}"
     known = set()
     for op, name, total in _asked(lines):
         known.add(name)
@@ -104,9 +116,24 @@ def check_journal(lines: Sequence[Line], workspace: Path, *, received: Sequence[
         numbers = _numbers(lines, op, name)
         assert numbers == list(range(len(numbers))), f"{name} printed {numbers}"
         if states[op] == "ok":
-            assert (ran[name], len(numbers)) == (1, total), f"{name}: {ran}, {numbers}"
+            assert times[name] or not whole, f"{name}: {times}"
+            assert len(numbers) == total, f"{name}: {numbers}"
     restarted = sum(line["type"] == "boot" for line in lines) > 1
-    assert restarted or set(ran) <= known, f"ran, and the journal has nothing of it: {ran}"
+    assert restarted or set(times) <= known, f"ran, and the journal has nothing of it: {times}"
+
+
+def check_told(run: Run) -> None:
+    """The agent has heard of everything that was lost."""
+    states = {line["op"]: line["state"] for line in run.journal() if line["type"] == "end"}
+    heard = []
+    for line in run.lines():
+        if line["type"] == "tool_result" or line.get("role") == "user":
+            heard.append("\n".join(block.get("text", "") for block in line["content"]))
+        if line["type"] == "tool_result" and (words := LOST.get(states.get(line["op"], ""))):
+            assert words in heard[-1]
+    boots = {line["boot"] for line in run.journal() if line["type"] == "start"}
+    if len(boots) > 1:
+        assert any("variables are gone" in text or "all variables" in text for text in heard)
 
 
 def check_nothing_left(record: Path, sandbox: Path) -> None:
@@ -115,13 +142,18 @@ def check_nothing_left(record: Path, sandbox: Path) -> None:
     Directories of sockets are this run's where the test has a temporary directory of its own.
     """
     until(lambda: not list(processes_of(sandbox)), "its processes end", 30)
-    assert not locks.is_held(record / ".lock")
+    check_let_go(record)
     assert not locks.is_held(Paths(sandbox).lock)
     port = read_handle(Paths(sandbox)).get("url", "").rpartition(":")[2]
     open_ports = {str(c.laddr.port) for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
     assert port not in open_ports
     assert not list(Path(tempfile.gettempdir()).glob(f"{RUNTIME_PREFIX}*"))
     assert not Paths(sandbox).venv.exists()
+
+
+def check_let_go(record: Path) -> None:
+    """Nobody holds it, and no part of a file is left in it."""
+    assert not locks.is_held(record / ".lock")
     assert not [file for file in record.rglob("*") if file.suffix in (".part", ".tmp")]
 
 

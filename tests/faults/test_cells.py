@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
-from invariants import NotebookReader, check_journal
+from invariants import RAN, NotebookReader, check_journal
 from sandbox_process import SandboxProcess, sandbox, until
 
 from runner.session import Session
@@ -26,7 +26,7 @@ LONG_S = 300.0
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
     with sandbox(tmp_path_factory.mktemp("cells")) as made:
         yield made
-        check_journal(made.journal(), made.workspace)
+        check_journal(made.journal(), made.workspace / RAN)
 
 
 @pytest.fixture

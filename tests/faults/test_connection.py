@@ -99,6 +99,7 @@ Fault = Callable[[Proxy, random.Random, float], None]
 FAULTS: list[Fault] = [resets, black_hole, trickle, lateness, trickle_that_breaks]
 
 
+@pytest.mark.few
 @pytest.mark.timeout(600)
 def test_a_run_outlives_what_happens_to_its_connection(
     lab: Lab, proxy: Proxy, chance: random.Random, moment: int, stall_s: float
@@ -174,7 +175,8 @@ def test_a_sandbox_that_is_not_reached_any_more_is_told_of_in_words(
             far.info()
         proxy.heal()
         monkeypatch.undo()
-        assert Session(far.endpoint).wait(op).text == near.wait(op).text == "'ran'"
+        with Session(far.endpoint) as later:
+            assert later.wait(op).text == near.wait(op).text == "'ran'"
 
 
 @pytest.mark.long

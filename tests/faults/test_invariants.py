@@ -30,8 +30,8 @@ def journal(numbers: Sequence[int] = (0, 1, 2), state: str = "ok") -> Lines:
 
 def test_a_journal_as_it_is_to_be(tmp_path: Path) -> None:
     (tmp_path / RAN).write_text("a\n")
-    check_journal(journal(), tmp_path, received=journal())
-    check_journal(journal([0, 1], "kernel_died"), tmp_path)
+    check_journal(journal(), tmp_path / RAN, received=journal())
+    check_journal(journal([0, 1], "kernel_died"), tmp_path / RAN)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_a_journal_as_it_is_to_be(tmp_path: Path) -> None:
 def test_what_is_wrong_is_seen(tmp_path: Path, lines: Lines, ran: str, words: str) -> None:
     (tmp_path / RAN).write_text(ran)
     with pytest.raises(AssertionError, match=words):
-        check_journal(lines, tmp_path)
+        check_journal(lines, tmp_path / RAN)
 
 
 def test_a_line_that_had_been_received_is_missed(tmp_path: Path) -> None:
     (tmp_path / RAN).write_text("a\n")
     later = [line | {"time": "later"} for line in journal()]
     with pytest.raises(AssertionError, match="had received"):
-        check_journal(later, tmp_path, received=journal()[:3])
+        check_journal(later, tmp_path / RAN, received=journal()[:3])
 
 
 @pytest.mark.parametrize("text", ['{"cells": [', "{}", ""])

@@ -20,6 +20,7 @@ from invariants import (
     COLLECTED,
     NotebookReader,
     check,
+    check_told,
     counted,
     counted_command,
     journal_of,
@@ -43,8 +44,6 @@ STEPS = [
 PARTS = ("worker", "kernel", "agent", "server", "client", "sandbox", "supervisor", "init")
 KERNEL_LIVES = {"worker", "agent", "client", "supervisor", "init"}
 """Parts whose death the kernel outlives."""
-LOST = {"kernel_died": "variables are gone", "restarted": "variables are gone", "lost": "lost"}
-"""What a state of an execution is told with."""
 MOST_RESUMES = 3
 
 
@@ -87,20 +86,6 @@ def to_its_end(run: Run) -> Status:
     # A sandbox whose first process was killed is not ended by anybody else.
     run.lab.backend.stop(run.handle, 30.0)
     return run.over()
-
-
-def check_told(run: Run) -> None:
-    """The agent has heard of everything that was lost."""
-    states = {line["op"]: line["state"] for line in run.journal() if line["type"] == "end"}
-    heard = []
-    for line in run.lines():
-        if line["type"] == "tool_result" or line.get("role") == "user":
-            heard.append("\n".join(block.get("text", "") for block in line["content"]))
-        if line["type"] == "tool_result" and (words := LOST.get(states.get(line["op"], ""))):
-            assert words in heard[-1]
-    boots = {line["boot"] for line in run.journal() if line["type"] == "start"}
-    if len(boots) > 1:
-        assert any("variables are gone" in text or "all variables" in text for text in heard)
 
 
 def submitted_by_a_client_that_is_killed(lab: Lab, after_s: float) -> Run | None:
