@@ -7,7 +7,6 @@ the machine, secrets, repositories, packages. A refusal leaves nothing behind.
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,15 +116,15 @@ def from_experiment(
 def start(submission: Submission, settings: Settings, backend: Backend | None = None) -> Handle:
     """Make the record and start the run; when it cannot be started, nothing is left behind."""
     plan = submission.plan
-    record = Record.create(Path(settings.runs).absolute(), plan.run_id, plan.record())
+
+    def fill(made: Record) -> None:
+        for sha, blob in submission.blobs.items():
+            _add(made, sha, blob)
+
+    runs = Path(settings.runs).absolute()
+    record = Record.create(runs, plan.run_id, plan.record(), fill=fill)
     try:
-        lock = record.take_lock()
-        try:
-            for sha, blob in submission.blobs.items():
-                _add(record, sha, blob)
-            record.close()
-        finally:
-            os.close(lock)
+        record.close()
         return (backend or backend_of(settings)).create(plan, submission.secrets)
     except BaseException:
         shutil.rmtree(record.path, ignore_errors=True)

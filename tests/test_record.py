@@ -315,6 +315,23 @@ def test_create_and_open(record: Record) -> None:
         Record.open(record.path).say("state", state="running")
 
 
+def test_a_record_is_one_when_its_inputs_are_there(tmp_path: Path) -> None:
+    def add(made: Record) -> None:
+        assert runs(tmp_path) == [], "whoever is killed now leaves no record"
+        assert made.add_input(b"x")
+
+    made = Record.create(tmp_path, "r1", PLAN, fill=add)
+    assert runs(tmp_path) == [made.path]
+    assert len(list((made.path / "inputs").iterdir())) == 1
+
+    def fails(_: Record) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Record.create(tmp_path, "r2", PLAN, fill=fails)
+    assert not (tmp_path / "r2").exists()
+
+
 def test_a_create_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         Record.create(tmp_path, "r1", {"not": object()})

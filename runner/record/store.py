@@ -55,11 +55,17 @@ class Record:
 
     @classmethod
     def create(
-        cls, root: Path, run_id: str, plan: Mapping[str, Any], mask: Mask = lambda text: text
+        cls,
+        root: Path,
+        run_id: str,
+        plan: Mapping[str, Any],
+        mask: Mask = lambda text: text,
+        fill: Callable[[Self], object] = lambda _: None,
     ) -> Self:
-        """Make the directory and write the first line.
+        """Make the directory, and write the first line when `fill` has added the inputs.
 
-        Raises RunnerError where the run exists, InfrastructureError when the
+        So a record, which is one from its first line on, has all that its run was given, whenever
+        its maker is killed. Raises RunnerError where the run exists, InfrastructureError when the
         disk refuses; then nothing is left behind.
         """
         path = root / run_id
@@ -75,6 +81,7 @@ class Record:
                 (path / name).mkdir()
             (path / ".lock").touch()
             record = cls(path, write=True, mask=mask)
+            fill(record)
             record.say("run", schema=SCHEMA, run_id=run_id, plan=plan)
             record.render()
         except BaseException as error:
