@@ -18,7 +18,6 @@ from runner.backends.kubernetes.backend import KubernetesBackend
 from runner.backends.kubernetes.client import Client
 
 CA_BUNDLE = "runner-ca"
-PIDS = Path("/sys/fs/cgroup/pids")
 """Of this machine, which is the node; version 1, as it has."""
 
 
@@ -83,12 +82,6 @@ class ClusterLab(Lab):
     def cgroups(self, run: Run) -> list[str]:
         pods = self.client.list("pods", labels=f"runner/run={run.run_id}")
         return [pod["metadata"]["uid"] for pod in pods]
-
-    def bound_processes(self, run: Run, most: int) -> None:
-        """As the kubelet does where it is told a `podPidsLimit`."""
-        (uid,) = self.cgroups(run)
-        (place,) = PIDS.rglob(f"pod{uid}")
-        (place / "pids.max").write_text(str(most))
 
     def objects(self, run_id: str) -> dict[str, list[dict[str, Any]]]:
         """The run's objects, as the API gives them."""

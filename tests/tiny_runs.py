@@ -70,7 +70,7 @@ class Lab:
     """A place of its own for records and state, and everything that was started there.
 
     Where a backend keeps what it holds elsewhere, its lab says so in the methods that other
-    labs give: `address`, `secrets`, `traces`, `cgroups`, `bound_processes`.
+    labs give: `address`, `secrets`, `traces`, `cgroups`.
     """
 
     address = "127.0.0.1"
@@ -159,9 +159,6 @@ class Lab:
     def cgroups(self, run: Run) -> list[str]:
         """What the cgroups of the run's containers are named by, where they are of this machine."""
         return []
-
-    def bound_processes(self, run: Run, most: int) -> None:
-        """Bound how many a run may have, where its machine's admin does, and not our settings."""
 
     def unused(self) -> bool:
         """Whether nothing of any run is there."""
