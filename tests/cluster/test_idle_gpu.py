@@ -42,12 +42,12 @@ def test_a_run_whose_model_thinks_for_long_is_told_and_wound_up(lab: ClusterLab)
         yield {"tools": [{"name": "run_cell", "input": {"source": KEPT}}]}
         warned.wait(DEADLINE_S)
         # The agent looks every two seconds.
-        yield {"tools": [{"name": "read_notebook", "input": {}}], "delay_s": 4 / EVENTS}
+        yield {"tools": [{"name": "read_notebook", "input": {}}], "delay_s": 8 / EVENTS}
         over.wait(DEADLINE_S)
         yield {"text": "Too late."}
 
     with messages_api(thinks(), address=lab.address) as server, lab.secrets(MODEL_KEY="k-12345"):
-        toml = f'{GPU}gpu_idle_timeout = 40\n[agent]\nllm_secret = "MODEL_KEY"\n'
+        toml = f'{GPU}gpu_idle_timeout = 80\n[agent]\nllm_secret = "MODEL_KEY"\n'
         run = lab.submit((), f'{toml}base_url = "{server.url}"\n')
         with run.session() as session:
             until(lambda: session.info()["warnings"], "the sandbox warns")
