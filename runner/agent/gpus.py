@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.agent.loop import Outcome
+from runner.agent.stop import Outcome
 from runner.errors import RunnerError
 from runner.record import Record
 from runner.session import Session

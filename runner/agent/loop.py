@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
 from runner.agent.compact import compact
 from runner.agent.conversation import Call, Conversation, sendable
 from runner.agent.prompt import system_prompt
 from runner.agent.providers import Provider, Reply
+from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Toolbox, text
 from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
@@ -25,11 +23,8 @@ KEEP_LAST = 8
 CONTEXT_CHARS = 400_000
 """About 100,000 tokens: beyond it old results are shortened. Half of it, and so on, each time
 that the model says its context is full."""
-LOOK_S = 0.1
-"""How soon a stop is seen."""
 SHORTEST_WAIT_S = 1.0
 """What a tool may wait even when the agent is to be told of the time."""
-T = TypeVar("T")
 Said = dict[str, Any]
 
 CUT = "[runner] Your last message was cut off at its length. Go on, in smaller pieces."
@@ -41,61 +36,6 @@ REPLACED = (
     "[runner] Another sandbox answers now: all variables and running processes are gone. Look at "
     "what is still there (files, notebook) before you go on."
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    state: str
-    reason: str
-    exit_status: int
-    bound: str | None = None
-
-
-class Stopped(Exception):
-    """Somebody ended the run while it waited; carries the outcome."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
-
-
-class Stop:
-    """Set from a signal handler; looked at wherever the loop waits."""
-
-    def __init__(self) -> None:
-        self.outcome: Outcome | None = None
-
-    def wait_for(
-        self, work: Callable[[], T], end: float, meanwhile: Callable[[], None] = lambda: None
-    ) -> T:
-        """Run `work` on a thread and wait for it, calling `meanwhile` now and then.
-
-        Raises Stopped when the run is stopped, or when the monotonic clock has
-        passed `end`. The thread then goes on, so `work` must write nothing down.
-        """
-        self._check(end)
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        while not wait([future], LOOK_S).done:
-            meanwhile()
-            self._check(end)
-        meanwhile()
-        return future.result()
-
-    def _check(self, end: float) -> None:
-        if self.outcome is not None:
-            raise Stopped(self.outcome)
-        if time.monotonic() > end:
-            raise Stopped(Outcome("timeout", "the run's time was over", 124))
 
 
 class Loop:

@@ -15,11 +15,12 @@ from typing import Any
 from runner import locks
 from runner.agent.conversation import Conversation
 from runner.agent.gpus import GpuWatch
-from runner.agent.loop import Loop, Outcome, Stop, Stopped
+from runner.agent.loop import Loop
 from runner.agent.options import AgentOptions
 from runner.agent.providers import Provider
 from runner.agent.puller import Puller
 from runner.agent.scoring import score
+from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.story import ToldRecord
 from runner.agent.tools import IMAGES, Toolbox
 from runner.errors import InfrastructureError, RunnerError, SandboxUnreachable

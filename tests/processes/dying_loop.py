@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.agent.conversation import Conversation
-from runner.agent.loop import Loop, Stop
+from runner.agent.loop import Loop
 from runner.agent.providers.scripted import Scripted
+from runner.agent.stop import Stop
 from runner.agent.tools import Toolbox
 from runner.config import ExecutionMode
 from runner.plan import RunPlan

@@ -17,9 +17,10 @@ from agent_parts import transcript as lines_of
 from messages_api import complaint, messages_api
 from sandbox_process import sandbox, until
 
-from runner.agent.loop import CUT, EMPTY, REPLACED, Loop, Outcome, Stop
+from runner.agent.loop import CUT, EMPTY, REPLACED, Loop
 from runner.agent.providers import ProviderRefused
 from runner.agent.providers.anthropic import Anthropic
+from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Answer, Toolbox, text
 from runner.config import ExecutionMode
 from runner.errors import InfrastructureError, SandboxUnreachable
@@ -351,6 +352,33 @@ def test_an_error_of_the_work_is_the_callers_even_a_timeout():
 
     with pytest.raises(TimeoutError, match="its own"):
         Stop().wait_for(fail, time.monotonic() + 5)
+
+
+def test_a_thread_is_started_when_there_is_room_for_one_again(monkeypatch):
+    whole, asked = threading.Thread.start, []
+
+    def start(thread):
+        asked.append(thread)
+        if len(asked) < 3:
+            raise RuntimeError("can't start new thread")
+        whole(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert Stop().wait_for(lambda: "done", time.monotonic() + 30) == "done"
+    assert len(asked) == 3
+
+
+def test_a_stop_is_seen_while_there_is_no_room_for_a_thread(monkeypatch):
+    stop, cancelled = Stop(), Outcome("cancelled", "by somebody", 130)
+
+    def full(_):
+        stop.outcome = cancelled
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(Stopped) as caught:
+        stop.wait_for(lambda: "never", time.monotonic() + 30)
+    assert caught.value.outcome == cancelled
 
 
 # -- another sandbox ---------------------------------------------------------------------------
