@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, AnyStr, Generic
 from urllib.parse import quote, quote_plus
 
+Place = tuple[int, int]
 MASK = "***"
 SHORTEST = 4
 """Values with fewer characters are left alone: masking them would take ordinary text apart."""
@@ -31,6 +32,9 @@ class Mask:
             for spelling in _spellings(value)
         }
         self._spellings = sorted(spelled, key=len, reverse=True)
+        self._bytes = [
+            spelling.encode("latin-1") for spelling in self._spellings if _plain(spelling)
+        ]
 
     def __repr__(self) -> str:
         return f"Mask(<{len(self._spellings)} spellings>)"
@@ -41,11 +45,7 @@ class Mask:
 
     def __call__(self, text: str) -> str:
         """The text with every known value replaced; values that overlap are one."""
-        parts, at = [], 0
-        for start, end in self._places(text):
-            parts += [text[at:start], MASK]
-            at = end
-        return "".join([*parts, text[at:]]) if parts else text
+        return _replaced(text, _places(text, self._spellings), MASK)
 
     def tree(self, value: Any) -> Any:
         """A JSON value with every string in it masked, keys too."""
@@ -59,75 +59,88 @@ class Mask:
             return [self.tree(item) for item in value]
         return value
 
-    def stream(self) -> StreamMask:
+    def stream(self) -> StreamMask[str]:
         """A masker for text that comes in pieces."""
-        return StreamMask(self)
+        return StreamMask(self._spellings, "", MASK)
 
-    def open_end(self, text: str) -> int:
-        """Where the end of the text begins that more text may turn into a value, or its length."""
-        cut = min(
-            (len(text) - _overlap(text, spelling) for spelling in self._spellings),
-            default=len(text),
-        )
-        for start, end in self._places(text):
-            if start < cut < end:
-                return start
-        return cut
-
-    def _places(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where known values are in the text, in order, those that overlap joined."""
-        found = []
-        for spelling in self._spellings:
-            start = text.find(spelling)
-            while start >= 0:
-                found.append((start, start + len(spelling)))
-                start = text.find(spelling, start + 1)
-        if not found:
-            return
-        found.sort()
-        first, last = found[0]
-        for start, end in found:
-            if start >= last:
-                yield first, last
-                first = start
-            last = max(last, end)
-        yield first, last
+    def byte_stream(self) -> StreamMask[bytes]:
+        """A masker for a file that comes in pieces: values are found in text of UTF-8."""
+        return StreamMask(self._bytes, b"", MASK.encode())
 
 
-class StreamMask:
+class StreamMask(Generic[AnyStr]):
     """Masks values that are cut in two by the borders of the pieces.
 
     The end of a piece that may be the beginning of a value is held back until
     the next piece, or `flush`.
     """
 
-    def __init__(self, mask: Mask) -> None:
-        self._mask = mask
-        self._held = ""
+    def __init__(self, spellings: Sequence[AnyStr], nothing: AnyStr, mask: AnyStr) -> None:
+        self._spellings: Sequence[AnyStr] = spellings
+        self._nothing: AnyStr = nothing
+        self._mask: AnyStr = mask
+        self._held: AnyStr = nothing
         self.found = False
         """Whether a value was in the text so far."""
 
-    def feed(self, text: str) -> str:
+    def feed(self, text: AnyStr) -> AnyStr:
         """What may be shown of the text so far."""
         text = self._held + text
-        cut = self._mask.open_end(text)
+        places = [*_places(text, self._spellings)]
+        open_at = len(text) - max((_overlap(text, each) for each in self._spellings), default=0)
+        cut = next((start for start, end in places if start < open_at < end), open_at)
         self._held = text[cut:]
-        return self._masked(text[:cut])
+        return self._masked(text[:cut], [place for place in places if place[1] <= cut])
 
-    def flush(self) -> str:
+    def flush(self) -> AnyStr:
         """What was held back, when nothing more comes."""
-        held, self._held = self._held, ""
-        return self._masked(held)
-
-    def _masked(self, text: str) -> str:
-        shown = self._mask(text)
-        self.found = self.found or shown != text
-        return shown
+        held: AnyStr = self._held
+        self._held = self._nothing
+        return self._masked(held, [*_places(held, self._spellings)])
 
     @property
     def holds(self) -> bool:
         """Whether something is held back."""
         return bool(self._held)
+
+    def _masked(self, text: AnyStr, places: Sequence[Place]) -> AnyStr:
+        self.found = self.found or bool(places)
+        return _replaced(text, places, self._mask)
+
+
+def _places(text: AnyStr, spellings: Iterable[AnyStr]) -> Iterator[Place]:
+    """Where known values are in the text, in order, those that overlap joined."""
+    found = []
+    for spelling in spellings:
+        start = text.find(spelling)
+        while start >= 0:
+            found.append((start, start + len(spelling)))
+            start = text.find(spelling, start + 1)
+    if not found:
+        return
+    found.sort()
+    first, last = found[0]
+    for start, end in found:
+        if start >= last:
+            yield first, last
+            first = start
+        last = max(last, end)
+    yield first, last
+
+
+def _replaced(text: AnyStr, places: Iterable[Place], mask: AnyStr) -> AnyStr:
+    parts: list[AnyStr] = []
+    at = 0
+    for start, end in places:
+        parts += [text[at:start], mask]
+        at = end
+    parts.append(text[at:])
+    return text[:0].join(parts) if at else text
+
+
+def _plain(spelling: str) -> bool:
+    """Whether each character is a byte, as in what UTF-8 makes of a value."""
+    return all(ord(character) < 256 for character in spelling)
 
 
 def _spellings(value: str) -> Iterator[str]:
@@ -156,7 +169,7 @@ def _inside_base64(data: bytes, before: int, alphabet: bytes | None) -> str:
     return text[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
 
 
-def _overlap(text: str, value: str) -> int:
+def _overlap(text: AnyStr, value: AnyStr) -> int:
     """The length of the longest end of `text` that is a proper beginning of `value`."""
     for size in range(min(len(value) - 1, len(text)), 0, -1):
         if text.endswith(value[:size]):

@@ -38,7 +38,7 @@ class Executions:
         self.running: Operation | None = None
         self.queue: deque[Operation] = deque()
         self._messages: dict[str, Operation] = {}
-        self._held: dict[tuple[str, str], StreamMask] = {}
+        self._held: dict[tuple[str, str], StreamMask[str]] = {}
         self._queued = asyncio.Event()
         self._restarting = asyncio.Lock()
         entry = Path(__file__).with_name("kernel_main.py")
@@ -207,7 +207,7 @@ class Executions:
         for key, mask in list(self._held.items()):
             self._release_if(key, mask)
 
-    def _release_if(self, key: tuple[str, str], mask: StreamMask) -> None:
+    def _release_if(self, key: tuple[str, str], mask: StreamMask[str]) -> None:
         """Let go of it, if it is this very text that is still held."""
         if self._held.get(key) is mask:
             del self._held[key]

@@ -93,22 +93,21 @@ def read(path: Path, mask: Mask) -> Iterator[bytes]:
 
     Values are found in the bytes of UTF-8 text; a compressed file may hide one.
     """
-    masked = mask.stream()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            # latin-1 maps every byte to one character and back.
-            if text := masked.feed(data.decode("latin-1")):
-                yield text.encode("latin-1")
-    if text := masked.flush():
-        yield text.encode("latin-1")
+    masked = mask.byte_stream()
+    for data in whole(path):
+        if data := masked.feed(data):
+            yield data
+    if data := masked.flush():
+        yield data
 
 
 def holds_secret(path: Path, mask: Mask) -> bool:
     """Whether a known secret value is in the file, as `read` would find it."""
-    masked = mask.stream()
-    with path.open("rb") as file:
-        while mask and not masked.found and (data := file.read(CHUNK)):
-            masked.feed(data.decode("latin-1"))
+    masked = mask.byte_stream()
+    for data in whole(path) if mask else ():
+        masked.feed(data)
+        if masked.found:
+            return True
     masked.flush()
     return masked.found
 

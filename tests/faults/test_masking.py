@@ -64,6 +64,20 @@ def test_base64_of_text_that_holds_a_value_does_not_decode_to_it(
     assert left <= beside + 8
 
 
+@settings(max_examples=50)
+@given(value=VALUES, before=AROUND, after=AROUND, data=st.data())
+def test_a_file_of_utf_8_is_masked_as_text_is(
+    value: str, before: str, after: str, data: st.DataObject
+) -> None:
+    content = (before + value + after).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=5)))
+    stream = Mask([value]).byte_stream()
+    pieces = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
+    shown = b"".join(map(stream.feed, pieces)) + stream.flush()
+    assert shown == (before + MASK + after).encode()
+    assert stream.found
+
+
 def test_pictures_and_other_encoded_bytes_are_left_alone() -> None:
     mask = Mask(["password", "hunter2!", "a-longer-value-of-a-token"])
     picture = base64.b64encode(os.urandom(1 << 20)).decode()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
+import socket
 import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import httpx
 import psutil
 import pytest
 from sandbox_process import SandboxProcess, sandbox
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
 
 from runner.errors import OperationConflict, OperationError
 from runner.sandbox import files
+from runner.sandbox.file_handlers import FileApi
 from runner.session import LostOperation, Session
 
 
@@ -239,3 +247,58 @@ def test_listings(session: Session, box: SandboxProcess) -> None:
 def test_nul_is_refused(tmp_path: Path) -> None:
     with pytest.raises(files.PathRefused):
         files.within(tmp_path, "a\0b")
+
+
+class Torn(FileApi):
+    """A file whose disk fails after the first piece, or at once."""
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Let everybody in."""
+
+    async def get(self, after: str) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield from [b"the first piece"] * int(after)
+            raise OSError("the disk fails")
+
+        await self.send(pieces())
+
+
+@pytest.fixture
+def torn_url() -> Iterator[str]:
+    """A server of one route, on an event loop of its own."""
+    box = SimpleNamespace(touch=lambda: None)
+    app = web.Application([("/([01])", Torn)], runner=box, headers={}, serve_traceback=False)
+    app.settings["log_function"] = lambda _: None
+    loop = asyncio.new_event_loop()
+    bound = bind_sockets(0, "127.0.0.1")
+
+    def serve() -> None:
+        asyncio.set_event_loop(loop)
+        loop.call_soon(lambda: HTTPServer(app).add_sockets(bound))
+        loop.run_forever()
+
+    thread = Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{bound[0].getsockname()[1]}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    for each in bound:
+        each.close()
+
+
+def test_a_file_that_breaks_off_is_not_taken_for_whole(torn_url: str) -> None:
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        httpx.get(f"{torn_url}/1")
+    assert httpx.get(f"{torn_url}/0").status_code == 500
+
+
+def test_files_are_not_sent_over_http_1_0(box: SandboxProcess, session: Session) -> None:
+    session.write_file("old", b"x")
+    head = f"GET /runner/v1/files/old HTTP/1.0\r\nAuthorization: token {box.token}\r\n\r\n"
+    at = httpx.URL(box.url)
+    with socket.create_connection((at.host, at.port or 80)) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.split(b"\r\n")[0].split()[1] == b"505"
+    assert b"HTTP/1.1" in answer
