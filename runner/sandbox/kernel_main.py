@@ -15,11 +15,14 @@ import asyncio  # noqa: E402
 import faulthandler  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
+import threading  # noqa: E402
 
 import zmq  # noqa: E402
 from ipykernel.iostream import OutStream  # noqa: E402
+from ipykernel.ipkernel import IPythonKernel  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
+from traitlets.config import Config  # noqa: E402
 
 MOST_GATHERED = 1 << 18
 """Characters that are printed at which they are sent."""
@@ -47,17 +50,41 @@ class Stream(OutStream):
         super()._flush()  # type: ignore[no-untyped-call]
 
 
+class NoThread:
+    """In place of ipykernel 7's thread for subshells, which nobody asks for here.
+
+    Each message would go from thread to thread four times, a fifth of a cell's time; and that
+    thread and the main one use the shell's socket at once at the start, so that one kernel in
+    a thousand misses the event of its first message, and all others with it
+    (https://github.com/ipython/ipykernel/issues/1554).
+    """
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class Kernel(IPythonKernel):
+    """An IPythonKernel without subshells."""
+
+    _supports_kernel_subshells = False
+    # A pause before each reply, so that output comes before it. It comes over another socket, and
+    # the server waits for the end of both.
+    _execute_sleep = 0.0
+
+
 class KernelApp(IPKernelApp):
     """IPKernelApp that never drops a message nor starts deaf, and whose signals wake its loop."""
 
+    kernel_class = Kernel
+
     def init_control(self, context):  # type: ignore[no-untyped-def]
-        """Let the thread that reads the shell's socket begin when that is its own."""
+        """Let the main thread alone read the shell's socket, as ipykernel 6 does."""
         super().init_control(context)  # type: ignore[no-untyped-call]
-        # ipykernel 7 starts it before: then the main thread and it use the socket at once, and
-        # one start in a thousand misses the event of its first message, and all others with it.
         if thread := getattr(self, "shell_channel_thread", None):
-            begin = thread.start
-            thread.start = lambda: IOLoop.current().add_callback(begin)
+            thread.io_loop.close()
+            self.shell_channel_thread = NoThread()
 
     def _bind_socket(self, s, port):  # type: ignore[no-untyped-def]
         if s.socket_type == zmq.XPUB:
@@ -87,4 +114,9 @@ class KernelApp(IPKernelApp):
 
 
 if __name__ == "__main__":
-    KernelApp.launch_instance(outstream_class=f"{__name__}.{Stream.__name__}")
+    KernelApp.launch_instance(
+        outstream_class=f"{__name__}.{Stream.__name__}",
+        # Else all cells, with what secrets are in them, stay in a database in the home directory,
+        # whose writing takes a tenth of a cell's time. `%history` has those of this kernel.
+        config=Config({"HistoryManager": {"enabled": False}}),
+    )

@@ -6,12 +6,13 @@ import logging
 import socket
 from typing import Any
 
+from jupyter_server.log import log_request
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.httpserver import HTTPServer
 from tornado.log import gen_log
 from tornado.netutil import bind_sockets
-from tornado.web import HTTPError
+from tornado.web import HTTPError, RequestHandler
 
 from runner.sandbox import rendering
 from runner.sandbox.access import LookOnAuthorizer, TicketIdentityProvider
@@ -51,6 +52,12 @@ def _without_token(handler: object, config: dict[str, Any]) -> dict[str, Any]:  
     return {**config, "token": ""}
 
 
+def _log_refusal(handler: RequestHandler) -> None:
+    """A line for what was refused or failed; Jupyter spells one for each request."""
+    if handler.get_status() >= 400:
+        log_request(handler, record_prometheus_metrics=False)  # type: ignore[no-untyped-call]
+
+
 def listen(sandbox: Sandbox) -> HTTPServer:
     """Start the server. It writes no info file and prints no token."""
     options = sandbox.options
@@ -64,7 +71,11 @@ def listen(sandbox: Sandbox) -> HTTPServer:
         identity_provider_class=TicketIdentityProvider,
         authorizer_class=LookOnAuthorizer,
         contents_manager_class=Contents,
-        tornado_settings={"runner": sandbox, "page_config_hook": _without_token},
+        tornado_settings={
+            "runner": sandbox,
+            "page_config_hook": _without_token,
+            "log_function": _log_refusal,
+        },
         max_body_size=LARGEST_BODY,
     )
     app.config.IdentityProvider.token = options.token_file.read_text().strip()

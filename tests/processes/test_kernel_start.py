@@ -86,6 +86,15 @@ def test_a_kernel_that_ends_meanwhile_is_not_waited_for(
     assert len(connections) > 1
 
 
-def test_the_thread_that_reads_a_kernels_requests_runs(runtime: Path) -> None:
-    source = "import threading\nassert 'Shell channel' in [t.name for t in threading.enumerate()]"
+def test_a_kernel_keeps_no_history_on_disk_and_needs_no_thread_for_subshells(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(runtime / "ipython"))
+    source = """
+import threading
+shell = get_ipython()
+assert shell.history_manager.input_hist_raw[-1].lstrip().startswith("import threading")
+assert not [thread for thread in threading.enumerate() if "channel" in thread.name.lower()]
+"""
     assert started(ENTRY, runtime, source) == (True, "")
+    assert not list(runtime.rglob("history.sqlite"))
