@@ -14,8 +14,11 @@ from runner.prepare import OUTPUTS
 from runner.record import Record
 from runner.session import Session
 
-JOURNAL_WAIT_S = 0.5
-"""How long one request waits for new lines; also how often outputs are looked at."""
+JOURNAL_WAIT_S = 2.0
+"""How long one request waits for new lines; they come at once."""
+OUTPUTS_EVERY_S = 1.0
+AGAIN_S = 0.5
+"""How soon a sandbox is asked again that did not answer."""
 CATCH_UP_S, LAST_LINES_S = 2.0, 30.0
 """How long lines are pulled after a tool's call, and at the end, from a sandbox that goes on
 printing."""
@@ -40,10 +43,10 @@ class Puller:
         self._session, self._record, self._on_failure = session, record, on_failure
         self._guard = threading.Lock()
         self._ending = threading.Event()
-        self._threads = [
+        self._lines, self._outputs = (
             threading.Thread(target=self._repeat, args=(step,), name=name, daemon=True)
             for name, step in (("journal", self._pull_lines), ("outputs", self._pull_settled))
-        ]
+        )
         self._seen: dict[str, tuple[int, int]] = {}
         self._kept: dict[str, tuple[int, int]] = {}
         # Opened here, before there are threads.
@@ -53,8 +56,8 @@ class Puller:
 
     def start(self) -> None:
         """Begin to pull."""
-        for thread in self._threads:
-            thread.start()
+        self._lines.start()
+        self._outputs.start()
 
     def catch_up(self) -> None:
         """Pull the lines that the sandbox has now; nothing of it, where it does not answer now.
@@ -70,10 +73,11 @@ class Puller:
         Returns in words what could not be kept. Raises RunnerError when the
         sandbox or the disk refuses.
         """
-        self._ending.set()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        with self._guard:
+            self._ending.set()
+        # The other one may wait for lines; whatever it gets, it keeps nothing any more.
+        if self._outputs.ident is not None:
+            self._outputs.join()
         self._pull_all_lines(LAST_LINES_S)
         self._pull_outputs(settled_only=False)
         self._record.render()
@@ -84,10 +88,15 @@ class Puller:
             try:
                 step()
             except (SandboxUnreachable, OperationError):
-                self._ending.wait(JOURNAL_WAIT_S)
+                self._ending.wait(AGAIN_S)
             except RunnerError as error:
-                self._on_failure(error)
+                if not self._ending.is_set():
+                    self._on_failure(error)
                 return
+            except RuntimeError:
+                if self._ending.is_set():  # the session was closed after the end
+                    return
+                raise
 
     def _pull_all_lines(self, deadline_s: float) -> None:
         end = time.monotonic() + deadline_s
@@ -95,16 +104,18 @@ class Puller:
             pass
 
     def _pull_lines(self) -> None:
-        self._pull_journal(JOURNAL_WAIT_S)
+        self._pull_journal(JOURNAL_WAIT_S, until=self._ending)
 
     def _pull_settled(self) -> None:
         self._pull_outputs(settled_only=True)
-        self._ending.wait(JOURNAL_WAIT_S)
+        self._ending.wait(OUTPUTS_EVERY_S)
 
-    def _pull_journal(self, wait_s: float) -> bool:
+    def _pull_journal(self, wait_s: float, until: threading.Event | None = None) -> bool:
         # The wait is outside of the lock; what comes back is taken only if it is still next.
         lines = self._session.journal(self._journal.lines, wait_s)
         with self._guard:
+            if until is not None and until.is_set():
+                return False
             have = self._journal.lines
             fresh = [line for line in lines if line["seq"] > have]
             self._record.add_journal(fresh)

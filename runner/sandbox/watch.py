@@ -9,9 +9,14 @@ from pathlib import Path
 from runner.sandbox import gpus, memory
 from runner.sandbox.core import Sandbox
 
-EVERY_S = 0.1
+EVERY_S = 0.25
+MEMORY_EVERY_S = 0.1
+"""How often memory is looked at, of which little is left."""
 COUNT_EVERY_S = 0.5
-"""How often processes are counted where no cgroup counts them: that takes longer."""
+"""How often processes are counted where no cgroup counts them, as that takes longer; also how
+often memory is looked at of which much is left."""
+FILLS_AT = 16 << 30
+"""Bytes a second: no faster do processes fill memory."""
 DISK_EVERY_S = 1.0
 DISK_SHARE = 20
 """A count of the disk that took a second is followed by twenty without one."""
@@ -84,7 +89,13 @@ async def _watch_memory(sandbox: Sandbox) -> None:
                 command.kill(words(use, "the command"))
             else:
                 await kernel.kill(words(use, "the kernel"))
-        await asyncio.sleep(EVERY_S if limit is None else COUNT_EVERY_S)
+        await asyncio.sleep(COUNT_EVERY_S if limit is not None else pause_s(use))
+
+
+def pause_s(use: memory.Use | None) -> float:
+    """How long memory need not be looked at: what is left of it cannot be filled sooner."""
+    left = use.limit * KILL_AT - use.used if use else float("inf")
+    return min(max(left / FILLS_AT, MEMORY_EVERY_S), COUNT_EVERY_S)
 
 
 def words(use: memory.Use, who: str) -> str:

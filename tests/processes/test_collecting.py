@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -158,6 +159,35 @@ def test_changes_and_renames_while_the_run_goes_on(record: Record, session: Outp
     lines = record.transcript.lines
     assert Puller(session, record).finish() == []  # a resumed agent: nothing is news
     assert (said, record.transcript.lines) == (2, lines)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_end_does_not_wait_for_lines_that_may_not_come(
+    record: Record, session: Outputs, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    asked, let_go, told = Event(), Event(), Event()
+
+    def journal(after: int, wait_s: float = 0.0) -> list[dict[str, Any]]:
+        if wait_s:
+            asked.set()
+            assert let_go.wait(60)
+            told.set()
+            if closed:
+                raise RuntimeError("the client has been closed")
+            return [line]
+        return []
+
+    line = {"seq": 1, "time": "2026-01-01T00:00:00.000Z", "boot": "b", "type": "boot"}
+    monkeypatch.setattr(session, "journal", journal)
+    puller = Puller(session, record)
+    puller.start()
+    assert asked.wait(60)
+    assert puller.finish() == []
+    assert not told.is_set()
+    let_go.set()
+    puller._lines.join(60)
+    assert told.is_set()
+    assert record.journal.lines == 0, "what comes after the end is not kept"
 
 
 def test_no_outputs_and_too_many(record: Record, session: Outputs, tmp_path: Path) -> None:

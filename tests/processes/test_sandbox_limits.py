@@ -110,6 +110,22 @@ def test_kills_by_the_machine_itself(tmp_path: Path, name: str, text: str) -> No
     assert memory.oom_kills(written(tmp_path, {name: text})) == 2
 
 
+@pytest.mark.parametrize(
+    ("use", "seconds"),
+    [
+        (None, 0.5),
+        (memory.Use(0, 64 << 30), 0.5),
+        (memory.Use(60 << 30, 64 << 30), 0.1),
+        (memory.Use(0, 4 << 30), 0.2375),
+        (memory.Use(5 << 30, 4 << 30), 0.1),
+    ],
+)
+def test_memory_is_looked_at_as_often_as_it_can_be_filled(
+    use: memory.Use | None, seconds: float
+) -> None:
+    assert watch.pause_s(use) == pytest.approx(seconds)
+
+
 def test_memory_of_processes() -> None:
     assert memory.resident([psutil.Process().pid])[psutil.Process().pid] > 10 * MIB
     assert memory.resident([2**22 + 1]) == {2**22 + 1: 0}
