@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner import models, prepare
-from runner.backends.local import directory, environment, processes
+from runner.backends.local import bytecode, directory, environment, processes
 from runner.backends.local.paths import Paths
 from runner.errors import RunnerError
 from runner.phases import PhaseLog
@@ -43,6 +43,7 @@ def main() -> int:
     socket_fd, lock_fd = int(sys.argv[3]), int(sys.argv[4])
     threading.Thread(target=_until_released, args=(paths,), daemon=True).start()
     plan = RunPlan.model_validate_json(paths.plan.read_bytes())
+    compiled = bytecode.store_of(plan.python, plan.packages)
     try:
         runtime = directory.make_runtime(paths)
         _bind_cores(plan)
@@ -53,7 +54,7 @@ def main() -> int:
             state=paths.server,
             runtime=runtime,
             token_file=paths.token,
-            python=_prepared(plan, paths),
+            python=_prepared(plan, paths, compiled),
             import_paths=prepare.import_paths(plan, paths.workspace),
             readable=_volumes(plan, paths),
             env=plan.experiment.sandbox.env,
@@ -74,6 +75,7 @@ def main() -> int:
         return 1
     finally:
         processes.end_descendants()
+        bytecode.leave(compiled, paths.venv)
         directory.sweep(paths)
 
 
@@ -94,7 +96,7 @@ def _bind_cores(plan: RunPlan) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _prepared(plan: RunPlan, paths: Paths) -> Path:
+def _prepared(plan: RunPlan, paths: Paths, compiled: Path) -> Path:
     """Clone, fetch and install, without the experiment's secrets; returns the kernel's Python.
 
     Afterwards the environment is the sandbox's: without what git, uv and the hub went by.
@@ -109,6 +111,7 @@ def _prepared(plan: RunPlan, paths: Paths) -> Path:
     tokens: dict[str | None, str | None] = {name: held.get(name) for name in own.all_secrets}
     prepare.fetch(plan, log, end, tokens | {None: held.get(models.TOKEN)}, _say)
     python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
+    bytecode.borrow(compiled, paths.venv)
     prepare.note_environment(python, plan, paths.environment)
     clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | secrets
     os.environ.clear()
