@@ -529,6 +529,17 @@ def test_an_output_that_nobody_pulled_is_testimony(finished: Record) -> None:
     ]
 
 
+def test_a_first_line_that_is_cut_is_no_record(finished: Record) -> None:
+    transcript = finished.path / "transcript.jsonl"
+    whole = transcript.read_bytes().splitlines()[0]
+    for cut in (whole, whole[:200], whole[:200] + b"\n", b""):
+        transcript.write_bytes(cut)
+        with pytest.raises(RecordError):
+            Record.open(finished.path)
+    transcript.write_bytes(whole + b"\n")
+    assert Record.open(finished.path).state().run_id == finished.path.name
+
+
 def test_a_running_record_and_a_torn_line_are_no_findings(finished: Record) -> None:
     fd = finished.take_lock()
     (finished.path / "run.json").write_text("{}")

@@ -174,7 +174,9 @@ class Copied(BaseModel):
     In the file a pair `["here", "path in the workspace"]`, or one path, which keeps its name.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     source: AnchoredPath = Field(description="What is copied.")
     path: WorkspacePath = Field(description="Where it goes, inside the workspace.")

@@ -15,7 +15,9 @@ from runner.names import is_name
 class Table(BaseModel):
     """A table of the file: unknown keys refused, values frozen and not echoed in errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 def _volume_name(text: str) -> str:

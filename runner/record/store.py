@@ -23,12 +23,26 @@ from runner.record.files import pieces_of, put, remove, remove_unfinished, repla
 from runner.record.run import RunFold, RunState, fold, from_json, to_json
 
 SCHEMA = 1
+_FIRST = re.compile(
+    b'{"prev":"0{64}","seq":1,"time":"[^"]*","type":"run","schema":%d,.*}\n' % SCHEMA
+)
+"""A record's first line. It holds the plan, and a list of runs need not parse it."""
 WITHHELD = "withheld"
 """Where outputs are that hold a secret value. Copies go without it, unless it is asked for."""
 RENDER_EVERY_S = 2.0
 """Seconds between two renderings of notebook.ipynb while the journal grows, at least."""
 
 Mask = Callable[[str], str]
+
+
+def _refuse_other(path: Path, first: Mapping[str, Any]) -> None:
+    if first.get("type") != "run":
+        raise RecordError(f"{path}/transcript.jsonl: expected a line of type run first")
+    if first.get("schema") != SCHEMA:
+        raise RecordError(
+            f"{path}: expected a record of schema {SCHEMA}, found {first.get('schema')!r}",
+            hint="a newer runner wrote it: use that one",
+        )
 
 
 def now() -> str:
@@ -94,19 +108,17 @@ class Record:
     @classmethod
     def open(cls, path: Path, *, write: bool = False, mask: Mask = lambda text: text) -> Self:
         """Open a run's directory; RecordError where it is none or of a newer schema."""
+        transcript = path / "transcript.jsonl"
         try:
-            first = next(read_lines(path / "transcript.jsonl"), ({}, 0))[0]
+            with transcript.open("rb") as file:
+                usual = _FIRST.match(file.readline())
+            first = {} if usual else next(read_lines(transcript), ({}, 0))[0]
         except OSError as error:
             raise RecordError(
                 f"{path}: expected the record of a run: {error.strerror}: transcript.jsonl"
             ) from error
-        if first.get("type") != "run":
-            raise RecordError(f"{path}/transcript.jsonl: expected a line of type run first")
-        if first.get("schema") != SCHEMA:
-            raise RecordError(
-                f"{path}: expected a record of schema {SCHEMA}, found {first.get('schema')!r}",
-                hint="a newer runner wrote it: use that one",
-            )
+        if not usual:
+            _refuse_other(path, first)
         record = cls(path, write=write, mask=mask)
         if write:
             outputs = {path / place_of(item) for item in record.state().outputs}
