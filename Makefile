@@ -14,10 +14,11 @@ test-cluster bench-cluster: export KUBECONFIG := $(LAB_KUBECONFIG)
 cluster-images test-cluster bench-cluster: BASE := $(LAB_BASE)
 REGISTRY := localhost:5000
 endif
-docker-images test-docker bench-docker: BASE := $(LAB_BASE)
+docker-images test-docker: BASE := $(LAB_BASE)
 FROM = $(if $(BASE),--base $(BASE))
 # What the tests and measurements on a cluster find there.
 ON_CLUSTER = PATH="$$PATH:$(LAB)/bin" TEST_IMAGES=build/images.yaml TEST_BASE=$(BASE)
+LAB_ENGINE = $(shell docker image ls --quiet $(LAB_BASE) 2>/dev/null)
 BACKEND := local
 
 # What is measured beside the runner, and is not among what it is tested with.
@@ -25,7 +26,7 @@ PEERS := build/peers
 
 .PHONY: demo test lint types imports unit processes faults faults-longer test-faults test-chromium \
 	test-root docker-images test-docker \
-	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-docker bench-cluster docs constraints clean
+	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-cluster docs constraints clean
 
 demo: $(READY)  ## run checkpoint-diffing-mini on this machine, without a key; BACKEND=docker in containers
 	$(if $(filter docker,$(BACKEND)),$(BIN)/python -m runner images build base agent $(FROM))
@@ -114,12 +115,9 @@ images-locks: $(READY)  ## pin anew what the images have: the versions of constr
 	$(LOCK) pyproject.toml --extra cli --extra kubernetes --extra s3 --extra agent \
 		--output-file images/client/runner.txt
 
-bench-docker: docker-images  ## a run in containers beside one without, and beside docker by hand
-	TEST_BASE=$(BASE) $(BIN)/python bench/containers.py
-
-bench: $(READY) $(PEERS)/.ready  ## docs/performance.md; with a Docker engine and a cluster, if they are there
-	$(BIN)/python bench/performance.py
-	$(if $(shell docker image ls --quiet $(LAB_BASE) 2>/dev/null),$(MAKE) bench-docker)
+bench: $(READY) $(PEERS)/.ready  ## docs/performance.md; with Chromium, an engine, a cluster if they are there
+	$(if $(LAB_ENGINE),$(MAKE) docker-images)
+	$(if $(LAB_ENGINE),TEST_BASE=$(LAB_BASE)) $(BIN)/python bench/performance.py
 	$(if $(or $(KUBECONFIG),$(wildcard $(LAB_KUBECONFIG))),$(MAKE) bench-cluster)
 
 $(PEERS)/.ready: bench/peers.txt $(READY)

@@ -1,32 +1,32 @@
 """A run in containers: to the first cell's output, beside docker by hand and beside `local`.
 
-`python bench/containers.py [--rounds N] [--json]` with TEST_BASE as for the tests on an engine;
+`python bench/containers.py [--quick] [--json]` with TEST_BASE as for the tests on an engine;
 README.md says how to read it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("", "tests")]
 
 import nbformat
 from docker import DockerClient
 from docker_lab import AUTHORITIES, DockerLab, images
+from figures import Figure, Target, in_turn, run
 from first_output import SAID, submitted
 from sandbox_process import sandbox
 from tiny_runs import Lab
 
 from runner.images.engine import connected
 
+GROUP = "on a Docker engine"
+OURS, BY_HAND, LOCAL = "ours", "docker run, jupyter execute by hand", "the same on `local`"
 WARM, TRIPS = 20, 200
 IMAGE = "runner/bench:jupyter-execute"
 
@@ -68,13 +68,13 @@ def by_hand(top: Path) -> float:
     return took
 
 
-def trips(lab: DockerLab, top: Path) -> tuple[float, float]:
+def trips(lab: DockerLab, top: Path, count: int) -> tuple[float, float]:
     """Median milliseconds of `1+1` in a container and on this machine, taken in turn."""
     times: dict[str, list[float]] = {"far": [], "near": []}
     run = lab.submit((), agent=False)
     top.mkdir()
     with run.session() as far, sandbox(top) as box, box.session() as near:
-        for number in range(WARM + TRIPS):
+        for number in range(WARM + count):
             for name, session in (("far", far), ("near", near)):
                 begun = time.perf_counter()
                 session.run("1+1")
@@ -86,47 +86,35 @@ def trips(lab: DockerLab, top: Path) -> tuple[float, float]:
     return statistics.median(times["far"]), statistics.median(times["near"])
 
 
-def main() -> None:
-    """Measure in turn, and print medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    times: dict[str, list[float]] = {"docker": [], "by hand": [], "local": []}
-    with connected() as client, tempfile.TemporaryDirectory() as name:
-        top = Path(name)
+def measure(top: Path, quick: bool) -> list[Figure]:
+    """Runs and cells, each way in turn, and the sizes of the images."""
+    with connected() as client:
         ours = images(client)
         tags = {"base": ours["images"][0], "agent": ours["agent"]}
         by_hand_image(client, tags["base"])
         (top / "docker").mkdir()
-        lab = DockerLab(top / "docker")
-        here = Lab(top / "local", backend="local")
-        for _ in range(given.rounds):
-            times["docker"].append(submitted(lab))
-            times["by hand"].append(by_hand(top))
-            times["local"].append(submitted(here))
-        cell_ours, cell_local = trips(lab, top / "trips")
+        lab, here = DockerLab(top / "docker"), Lab(top / "local", backend="local")
+        ways = {
+            OURS: lambda: submitted(lab),
+            BY_HAND: lambda: by_hand(top),
+            LOCAL: lambda: submitted(here),
+        }
+        taken = in_turn(ways, 1 if quick else 5, warm=0 if quick else 1)
+        far, near = trips(lab, top / "trips", 20 if quick else TRIPS)
         lab.close()
-        sizes = {name: client.images.get(tag).attrs["Size"] for name, tag in tags.items()}
-    middle = {name: statistics.median(found) for name, found in times.items()}
-    found: dict[str, Any] = {
-        "first_output_s": middle,
-        "cell_ms": {"docker": cell_ours, "local": cell_local},
-        "image_bytes": sizes,
-    }
-    if given.json:
-        print(json.dumps(found))
-        return
-    ours_s, hand, local = middle["docker"], middle["by hand"], middle["local"]
-    print(f"submit to the first cell's output   {ours_s:6.2f} s")
-    print(f"docker run, jupyter execute by hand {hand:6.2f} s   ratio {ours_s / hand:.2f}")
-    print(f"the same run on `local`             {local:6.2f} s   ratio {ours_s / local:.2f}")
-    print(f"1+1 in the container                {cell_ours:6.1f} ms")
-    ratio = cell_ours / cell_local
-    print(f"1+1 on this machine                 {cell_local:6.1f} ms  ratio {ratio:.2f}")
-    for name, size in sizes.items():
-        print(f"image {name:30}{size / 1e6:6.0f} MB")
+        here.close()
+        sizes = {name: client.images.get(tag).attrs["Size"] / 1e9 for name, tag in tags.items()}
+    first = {name: statistics.median(times) for name, times in taken.items()}
+    what = "submit to the first cell's output"
+    most = Target("ratio", most=1.5)
+    return [
+        Figure(GROUP, what, first[OURS], "s", BY_HAND, first[BY_HAND], most),
+        Figure(GROUP, what, first[OURS], "s", LOCAL, first[LOCAL]),
+        Figure(GROUP, "1+1 in the container", far, "ms", LOCAL, near, Target("ratio", most=1.2)),
+        Figure(GROUP, "image base", sizes["base"], "GB", target=Target("figure", most=1.0)),
+        Figure(GROUP, "image agent", sizes["agent"], "GB"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

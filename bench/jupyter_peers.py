@@ -87,6 +87,10 @@ def jupyter_server(top: Path, python: str = sys.executable) -> Iterator[Server]:
         process.wait()
 
 
+SILENT_S = 2.0
+"""How long after a kernel's reply its last output may be silent before it is given up."""
+
+
 @contextlib.contextmanager
 def kernel_client(server: Server) -> Iterator[Callable[[str], Any]]:
     """jupyter_kernel_client, on a kernel of that server."""
@@ -133,7 +137,11 @@ def _executed(channel: ClientConnection, source: str) -> str:
     printed: list[str] = []
     open_ends = {"execute_reply", "status"}
     while open_ends:
-        said = json.loads(channel.recv())
+        answered = "execute_reply" not in open_ends
+        try:
+            said = json.loads(channel.recv(SILENT_S if answered else None))
+        except TimeoutError:  # among what its sockets have dropped is that it is idle
+            break
         kind = said["header"]["msg_type"]
         if said["parent_header"].get("msg_id") != asked:
             continue

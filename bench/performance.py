@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,10 +22,12 @@ TOP = Path(__file__).parent.parent
 sys.path[:0] = [str(TOP), str(TOP / "tests")]
 
 import commands
+import containers
 import first_output
 import idle
 import lines
 import memory
+import page
 import psutil
 import report
 import round_trip
@@ -40,6 +43,10 @@ PARTS: tuple[Callable[[Path, bool], list[Figure]], ...] = (
     commands.measure,
     idle.measure,
 )
+if shutil.which("chromedriver"):
+    PARTS += (page.measure,)
+if os.environ.get("TEST_BASE"):
+    PARTS += (containers.measure,)
 BESIDE = ("jupyter-server", "jupyter-client", "ipykernel", "nbclient", "jupyter-kernel-client")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import table
+from round_trip import GROUP
 
 BEGIN, END = "<!-- made by `make bench` -->", "<!-- end -->"
 GOOD, BAD, PLAIN = "#2b7a5b", "#c0442b", "#4a5a6a"
@@ -44,7 +45,7 @@ def plot(found: Found, file: Path) -> None:
 def _round_trips(axes: Any, rows: list[Found]) -> None:
     trips: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["unit"] == "ms":
+        if row["group"] == GROUP:
             percent, _, size = row["what"].partition(" ")
             ours = f"this session\n{size.removeprefix('in a notebook of ')}".strip()
             trips.setdefault(ours, {})[percent] = row["ours"]

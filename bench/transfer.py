@@ -47,8 +47,8 @@ def up(session: Session, file: Path) -> None:
 
 def down(session: Session, into: Path) -> None:
     """Out of it again."""
-    with session.open_file("big") as pieces, (into / "down").open("wb") as file:
-        file.writelines(pieces)
+    with (into / "down").open("wb") as file:
+        session.fetch("big", file.writelines)
 
 
 def measure(top: Path, quick: bool) -> list[Figure]:
