@@ -12,9 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+HEEDS = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""A shell has what runs behind `&`, tests too, ignore Ctrl-C."""
 TESTS = Path(__file__).resolve().parent
 LONGEST_S = 240.0
 _RUN = re.compile(r"^run (\S+)$", re.MULTILINE)
@@ -134,6 +137,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=HEEDS,
         ) as process:
             started = Started(process)
             try:

@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from command_line import HEEDS
 from docker_lab import DockerLab, images
 from sandbox_process import until
 from tiny_runs import cell, end
@@ -259,8 +259,7 @@ def test_what_is_interrupted_leaves_no_image_and_no_container(engine: DockerClie
         return [item["Id"] for item in engine.api.containers(all=True, filters={"ancestor": base})]
 
     command = [sys.executable, "-m", "runner", "images", "build", "agent", "--base", base]
-    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where tests run behind `&`
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=HEEDS) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if "RUN" in line)
         until(containers, what="the step's container", deadline_s=60)
