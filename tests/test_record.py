@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -315,7 +316,9 @@ def test_create_and_open(record: Record) -> None:
         Record.open(record.path).say("state", state="running")
 
 
-def test_a_record_is_one_when_its_inputs_are_there(tmp_path: Path) -> None:
+def test_a_record_is_one_when_its_inputs_and_its_first_line_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def add(made: Record) -> None:
         assert runs(tmp_path) == [], "whoever is killed now leaves no record"
         assert made.add_input(b"x")
@@ -323,6 +326,16 @@ def test_a_record_is_one_when_its_inputs_are_there(tmp_path: Path) -> None:
     made = Record.create(tmp_path, "r1", PLAN, fill=add)
     assert runs(tmp_path) == [made.path]
     assert len(list((made.path / "inputs").iterdir())) == 1
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "write", killed)  # the first line is not even begun, and
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # nobody tidies up
+        Record.create(tmp_path, "r3", PLAN)
+    assert (tmp_path / "r3").is_dir()
+    assert runs(tmp_path) == [made.path]
 
     def fails(_: Record) -> None:
         raise KeyboardInterrupt

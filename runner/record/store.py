@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ _FIRST = re.compile(
     b'{"prev":"0{64}","seq":1,"time":"[^"]*","type":"run","schema":%d,.*}\n' % SCHEMA
 )
 """A record's first line. It holds the plan, and a list of runs need not parse it."""
+_BEGUN = "transcript.begun"
 WITHHELD = "withheld"
 """Where outputs are that hold a secret value. Copies go without it, unless it is asked for."""
 RENDER_EVERY_S = 2.0
@@ -96,7 +98,11 @@ class Record:
             (path / ".lock").touch()
             record = cls(path, write=True, mask=mask)
             fill(record)
-            record.say("run", schema=SCHEMA, run_id=run_id, plan=plan)
+            # Under its name only when it is whole: the directory is no record before.
+            line = {"seq": 1, "time": now(), "type": "run"}
+            with closing(record._log(_BEGUN)) as begun:
+                begun.append({**line, "schema": SCHEMA, "run_id": run_id, "plan": plan}, sync=True)
+            begun.path.replace(path / "transcript.jsonl")
             record.render()
         except BaseException as error:
             shutil.rmtree(path, ignore_errors=True)
