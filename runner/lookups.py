@@ -17,7 +17,7 @@ from runner import git
 from runner import models as hub
 from runner.backends import backend_of
 from runner.backends.base import Progress, Resolved
-from runner.config import Experiment
+from runner.config.experiment import Experiment
 from runner.config.files import walk
 from runner.config.parts import ModelConfig, RepoConfig
 from runner.errors import InfrastructureError, RunnerError, UsageError

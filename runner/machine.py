@@ -8,7 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
-from runner.config import Experiment, Gpu, HostVolume, Machine
+from runner.config.experiment import Experiment
+from runner.config.machine import Gpu, HostVolume, Machine
 from runner.errors import RunnerError
 from runner.packages import find_python
 from runner.settings import Settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from runner import __version__
-from runner.config import Experiment
+from runner.config.experiment import Experiment
 from runner.config.parts import Table
 from runner.config.sandbox import SandboxConfig
 from runner.config.sweep import noted

@@ -23,10 +23,10 @@ from pydantic_settings import (
 )
 
 from runner.config.explain import config_error
-from runner.config.load import read_toml
 from runner.config.parts import Table
 from runner.config.quantities import Cpu, Duration, Size
 from runner.config.refuse import refuse
+from runner.config.toml import read_toml
 from runner.errors import ConfigError
 from runner.names import is_name
 from runner.prices import PRICES, Price, price_of

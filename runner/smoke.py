@@ -15,7 +15,7 @@ from pathlib import Path
 from runner import submission
 from runner.backends import backend_of
 from runner.errors import InfrastructureError, RunnerError
-from runner.record import verify
+from runner.record.verify import verify
 from runner.settings import load_settings
 
 DEADLINE_S = 600.0

@@ -16,7 +16,8 @@ from typing import Any
 
 from runner.backends import backend_of
 from runner.backends.base import Backend, Handle, Progress
-from runner.config import Experiment, load, parse
+from runner.config.experiment import Experiment
+from runner.config.load import load, parse
 from runner.errors import ConfigError, RecordError, UsageError
 from runner.lookups import LookUps
 from runner.names import new_run_id

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.base import Backend, Handle, Progress, Selector, Status, sweep_of
-from runner.config import load_all
 from runner.config import sweep as config
+from runner.config.load import load_all
 from runner.errors import RunnerError, RunNotFound, UsageError
 from runner.lookups import LookUps
 from runner.names import new_sweep_id, numbered

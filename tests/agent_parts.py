@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.agent.conversation import Conversation
 from runner.agent.providers import Reply
-from runner.config import Experiment
+from runner.config.experiment import Experiment
 from runner.plan import RunPlan
 from runner.prices import Price
 from runner.record import Record, read_lines

@@ -73,6 +73,7 @@ class SandboxProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "runner.sandbox", str(self._file)],
                 env=self.environ,
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[self._listening.fileno()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.agent.bounds import Bound, Used, bounds, notice
-from runner.config import AgentConfig
+from runner.config.experiment import AgentConfig
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runner.config import Experiment, RepoConfig, SandboxConfig, load, parse
+from runner.config.experiment import Experiment
+from runner.config.load import load, parse
+from runner.config.parts import RepoConfig
 from runner.config.quantities import amount, seconds
+from runner.config.sandbox import SandboxConfig
 from runner.errors import ConfigError, UsageError
 
 MINIMAL = 'name = "x"\ntask = "Look at the data."\n'

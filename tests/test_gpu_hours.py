@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.cli.summary import gpu_json, made, what_next
-from runner.config import Experiment
+from runner.config.experiment import Experiment
 from runner.plan import gpu_idle_timeout_s
 from runner.record import fold
 from runner.record.run import RunState

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import Experiment, Gpu, parse
+from runner.config.experiment import Experiment
+from runner.config.load import parse
+from runner.config.machine import Gpu
 from runner.machine import gpus, look_up_machine, parse_gpus
 from runner.settings import Settings
 

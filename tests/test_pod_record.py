@@ -24,10 +24,11 @@ from runner.errors import InfrastructureError, RecordError, UsageError
 from runner.plan import InputFile, RunPlan
 from runner.pod import close, hold, record, remove, send
 from runner.pod.__main__ import main
-from runner.record import Record, read_lines, verify
+from runner.record import Record, read_lines
 from runner.record.copy import RecordCopy
 from runner.record.receiver import Receiver
 from runner.record.travel import RECEIVING, unpack, write_tar
+from runner.record.verify import verify
 
 CALL = "import sys; from pathlib import Path; from runner.pod import {0}; sys.exit({1})"
 RECEIVE = (

@@ -31,10 +31,10 @@ from runner.record import (
     rebuild,
     runs,
     to_json,
-    verify,
 )
 from runner.record.chain import NO_LINE
 from runner.record.run import from_json
+from runner.record.verify import verify
 
 PLAN = {
     "name": "demo",

@@ -13,7 +13,8 @@ from runner.backends.base import Resolved
 from runner.backends.kubernetes.resolve import allowed, load_cluster, resolve
 from runner.backends.kubernetes.translate import Forbidden
 from runner.cluster import Cluster, example
-from runner.config import Experiment, parse
+from runner.config.experiment import Experiment
+from runner.config.load import parse
 from runner.errors import ConfigError, UsageError
 from runner.images import installing
 from runner.plan import PlannedImages, RunPlan

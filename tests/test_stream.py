@@ -19,13 +19,14 @@ from pods import packed
 from test_record import JOURNAL, PLAN, journal_line
 
 from runner.errors import RecordError
-from runner.record import Record, read_lines, rebuild, verify
+from runner.record import Record, read_lines, rebuild
 from runner.record import stream as streaming
 from runner.record.closing import close
 from runner.record.copy import Diverged, RecordCopy, head_at, whole_bytes
 from runner.record.receiver import Receiver
 from runner.record.stream import frames
 from runner.record.travel import RECEIVING, members, unpack, write_tar
+from runner.record.verify import verify
 
 
 @pytest.fixture

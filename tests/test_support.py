@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.config import Experiment, Gpu, HostVolume, Machine, gpus_for, parse, refusals
-from runner.config.support import TABLES
+from runner.config.experiment import Experiment
+from runner.config.load import parse
+from runner.config.machine import Gpu, HostVolume, Machine, gpus_for
+from runner.config.support import TABLES, refusals
 from runner.settings import GPU_CLASSES
 
 GIB = 1024**3

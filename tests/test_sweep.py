@@ -17,7 +17,8 @@ from runner import cli, submission
 from runner.backends.base import Handle, Resolved, Selector, Status, sweep_noted
 from runner.backends.kubernetes import manifests, samples
 from runner.cluster import example
-from runner.config import load, load_all, sweep
+from runner.config import sweep
+from runner.config.load import load, load_all
 from runner.errors import ConfigError, InfrastructureError, RunnerError, RunNotFound, UsageError
 from runner.lookups import LookUps
 from runner.names import RUN_ID_LENGTH, is_run_id

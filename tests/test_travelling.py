@@ -16,8 +16,9 @@ from runner.backends.kubernetes.snapshot import Job
 from runner.backends.kubernetes.translate import NotFound
 from runner.backends.kubernetes.travelling import bring
 from runner.errors import RunNotFound
-from runner.record import Record, verify
+from runner.record import Record
 from runner.record.travel import TRAVELS_BYTES, pack
+from runner.record.verify import verify
 
 JOB = Job("r1-1", "uid", "r1", 1, "2026-01-01T00:00:00Z", suspended=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner.config import AgentConfig
+from runner.config.experiment import AgentConfig
 
 NEAR = 0.85
 """Share of a bound at which the agent is told to wrap up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from runner.config import ExecutionMode
+from runner.config.sandbox import ExecutionMode
 from runner.plan import RunPlan
 
 _NOTEBOOK = """\

@@ -14,7 +14,7 @@ from runner.agent import inputs, show
 from runner.agent.observe import IMAGES as MOST_IMAGES_AT_ONCE
 from runner.agent.observe import observe
 from runner.agent.text import clean, page
-from runner.config import ExecutionMode
+from runner.config.sandbox import ExecutionMode
 from runner.errors import OperationError, UsageError
 from runner.session import LostOperation, Result, Session
 

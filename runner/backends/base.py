@@ -13,7 +13,7 @@ from runner.phases import Phase
 from runner.record.run import RunState
 
 if TYPE_CHECKING:  # httpx is slow to import, and a list of runs needs none of it
-    from runner.config import Experiment
+    from runner.config.experiment import Experiment
     from runner.plan import PlannedImages, RunPlan
     from runner.secrets import SecretValues
     from runner.session import Endpoint

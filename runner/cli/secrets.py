@@ -148,7 +148,7 @@ def _known(cli: Cli) -> list[Row]:
 
 
 def _of(cli: Cli, file: Path) -> list[Row]:
-    from runner.config import load
+    from runner.config.load import load
 
     experiment = load(file)
     if _on_cluster(cli):

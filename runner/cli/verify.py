@@ -30,7 +30,7 @@ def command(cli: Cli, run: Run = None, head: Head = None) -> int:
     does it show a record that was rewritten as a whole. The exit status is 0 for a record that
     is as it was, 3 for one that is not.
     """
-    from runner.record import verify
+    from runner.record.verify import verify
 
     path = cli.find(run)
     report = verify(path, head.strip().lower() if head else None)

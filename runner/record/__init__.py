@@ -17,19 +17,15 @@ from runner.record.chain import ChainedLog, ChainReport, check_chain, read_lines
 from runner.record.follow import follow
 from runner.record.run import ENDED, RunFold, RunState, fold, to_json
 from runner.record.store import WITHHELD, Record, find, now, place_of, rebuild, runs
-from runner.record.verify import Finding, OutputReport, VerifyReport, verify
 
 __all__ = [
     "ENDED",
     "WITHHELD",
     "ChainReport",
     "ChainedLog",
-    "Finding",
-    "OutputReport",
     "Record",
     "RunFold",
     "RunState",
-    "VerifyReport",
     "check_chain",
     "find",
     "fold",
@@ -40,5 +36,4 @@ __all__ = [
     "rebuild",
     "runs",
     "to_json",
-    "verify",
 ]

@@ -1,11 +1,14 @@
 """`python -m runner.sandbox OPTIONS.json`: the sandbox's process.
 
+It serves when its stdin ends: whoever has something to do before the options can be written
+starts it early, and all is imported by then.
 Ends with status 0 when it was told to, or by itself; anything else is a crash.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -13,6 +16,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from runner.sandbox import memory
 from runner.sandbox.core import Sandbox
@@ -33,11 +37,7 @@ async def serve(options: Options) -> int:
         sandbox.start()
         await asyncio.sleep(0)
         # Its imports take about as long as the kernel's start: both go on at once.
-        # Less one: jsonschema's check of URLs compiles grammars for seconds, and is not needed.
-        sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-        from runner.sandbox.server import listen
-
-        server = listen(sandbox)
+        server = _import_server().listen(sandbox)
         _end_on_signals(sandbox)  # jupyter_server has put its own handlers in place
         sandbox.spawn(watch(sandbox))
         sandbox.spawn(notebook.keep_written())
@@ -50,6 +50,12 @@ async def serve(options: Options) -> int:
         traceback.print_exception(sandbox.crash)
         return 1
     return 0
+
+
+def _import_server() -> ModuleType:
+    # jsonschema's check of URLs compiles grammars for seconds, and is not needed.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    return importlib.import_module("runner.sandbox.server")
 
 
 def _end_on_signals(sandbox: Sandbox) -> None:
@@ -86,8 +92,14 @@ def _log_to_stderr() -> None:
 
 
 def main() -> None:
-    """Read the options and serve."""
-    run(Options.model_validate_json(Path(sys.argv[1]).read_bytes()))
+    """Wait for the options and serve."""
+    _import_server()
+    sys.stdin.read()
+    try:
+        text = Path(sys.argv[1]).read_bytes()
+    except FileNotFoundError:
+        sys.exit("the sandbox was not prepared: what started this server has ended")
+    run(Options.model_validate_json(text))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from runner.backends.base import Resolved
 from runner.backends.kubernetes.client import Client, connect
 from runner.backends.kubernetes.resolve import load_cluster, resolve
 from runner.cluster import Cluster
-from runner.config import parse
+from runner.config.load import parse
 from runner.errors import UsageError
 
 pytestmark = pytest.mark.cluster

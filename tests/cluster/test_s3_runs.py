@@ -19,7 +19,7 @@ from runner.backends import backend_of
 from runner.backends.kubernetes.client import connect
 from runner.cluster import CONFIG_MAP, KEY
 from runner.errors import InfrastructureError
-from runner.record import verify
+from runner.record.verify import verify
 from runner.settings import load_settings
 
 pytestmark = pytest.mark.cluster

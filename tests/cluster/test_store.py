@@ -25,7 +25,8 @@ from runner.backends.mirror import Mirror
 from runner.backends.reach import COMMAND
 from runner.cluster import Cluster, example
 from runner.errors import InfrastructureError, RecordError, RunNotFound
-from runner.record import Record, read_lines, verify
+from runner.record import Record, read_lines
+from runner.record.verify import verify
 
 pytestmark = pytest.mark.cluster
 

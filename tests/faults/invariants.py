@@ -21,9 +21,10 @@ from tiny_runs import Run, processes_of, until
 
 from runner import locks
 from runner.backends.local.directory import RUNTIME_PREFIX
-from runner.backends.local.launch import read_handle
+from runner.backends.local.handle import read_handle
 from runner.backends.local.paths import Paths
-from runner.record import Record, read_lines, verify
+from runner.record import Record, read_lines
+from runner.record.verify import verify
 
 STATES = {"ok", "error", "interrupted", "kernel_died", "restarted", "lost"}
 """Of design/30: every execution ends in exactly one of them."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import Record, rebuild, verify
+from runner.record import Record, rebuild
+from runner.record.verify import verify
 
 FILES = ("transcript.jsonl", "journal.jsonl")
 

@@ -17,7 +17,7 @@ from runner.agent.loop import Loop
 from runner.agent.providers.scripted import Scripted
 from runner.agent.stop import Stop
 from runner.agent.tools import Toolbox
-from runner.config import ExecutionMode
+from runner.config.sandbox import ExecutionMode
 from runner.plan import RunPlan
 from runner.record import Record, read_lines
 from runner.session import Endpoint, Session

@@ -14,7 +14,7 @@ from messages_api import messages_api
 from sandbox_process import SandboxProcess, sandbox
 from tiny_runs import Lab, cell, end, held, until
 
-from runner.record import verify
+from runner.record.verify import verify
 from runner.sandbox import gpus
 from runner.sandbox.meter import ACTIVITY, SMI
 

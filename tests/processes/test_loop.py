@@ -22,7 +22,7 @@ from runner.agent.providers import ProviderRefused
 from runner.agent.providers.anthropic import Anthropic
 from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Answer, Toolbox, text
-from runner.config import ExecutionMode
+from runner.config.sandbox import ExecutionMode
 from runner.errors import InfrastructureError, SandboxUnreachable
 from runner.prices import Price
 from runner.record import Record, check_chain

@@ -22,8 +22,9 @@ from test_stream import finish, grow, same, until
 from runner.errors import InfrastructureError, RecordError
 from runner.pod.record import arrive
 from runner.pod.uploading import uploading
-from runner.record import Record, verify
+from runner.record import Record
 from runner.record.travel import unpack
+from runner.record.verify import verify
 from runner.store import Keys, Store, Uploader, open_objects, open_store
 from runner.store import segments as splitting
 from runner.store.segments import Segment, cut, key_of, next_begin, segments

@@ -16,7 +16,7 @@ from sandbox_process import sandbox, until
 from runner.agent import tools as module
 from runner.agent.prompt import system_prompt
 from runner.agent.tools import Toolbox
-from runner.config import ExecutionMode
+from runner.config.sandbox import ExecutionMode
 from runner.plan import PinnedModel
 from runner.session import LostOperation, Result, Session
 

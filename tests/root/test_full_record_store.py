@@ -10,7 +10,8 @@ import pytest
 from tiny_runs import Lab, cell, end, until, waiting
 
 from runner.errors import InfrastructureError
-from runner.record import check_chain, rebuild, verify
+from runner.record import check_chain, rebuild
+from runner.record.verify import verify
 
 pytestmark = pytest.mark.root
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from runner.backends.docker.snapshot import Container
     from runner.backends.mirror import Mirror
-    from runner.config import Experiment
+    from runner.config.experiment import Experiment
     from runner.session import Endpoint
 
 NAME = explain.NAME

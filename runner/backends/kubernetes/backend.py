@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from runner.backends.kubernetes.client import Client
     from runner.backends.mirror import Mirror
     from runner.cluster import Cluster
-    from runner.config import Experiment
+    from runner.config.experiment import Experiment
     from runner.session import Endpoint
 
 NAME = "kubernetes"

@@ -21,9 +21,9 @@ from runner.backends.kubernetes.needs import Problem
 from runner.backends.kubernetes.resources import path_of
 from runner.backends.kubernetes.translate import RESEARCHER, Forbidden, NotFound
 from runner.cluster import CONFIG_MAP, KEY, Cluster, Image
-from runner.config import parse
 from runner.config.experiment import Experiment
 from runner.config.explain import combined, config_error
+from runner.config.load import parse
 from runner.config.sandbox import SandboxConfig
 from runner.config.support import refusals
 from runner.errors import ConfigError, RunnerError, UsageError

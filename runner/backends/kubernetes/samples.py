@@ -14,8 +14,8 @@ import yaml
 
 from runner.backends.kubernetes import manifests
 from runner.cluster import Cluster, example
-from runner.config import load, parse
 from runner.config.experiment import WorkspaceConfig
+from runner.config.load import load, parse
 from runner.names import numbered
 from runner.plan import InputFile, PinnedModel, PinnedRepo, PlannedImages, RunPlan, SweepPart
 

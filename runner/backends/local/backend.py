@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,28 +19,25 @@ from runner.backends.base import (
     Status,
     selected,
 )
-from runner.backends.local import commands, directory, launch, processes
+from runner.backends.local.handle import NAME, read_handle
 from runner.backends.local.paths import Paths
 from runner.backends.local.view import describe
-from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
-from runner.fill import restore_journal
+from runner.errors import InfrastructureError, RunnerError, RunNotFound
 from runner.names import is_run_id
 from runner.phases import read_phases
-from runner.plan import RunPlan
 from runner.record import Record
 from runner.record.store import find, runs
-from runner.settings import Settings
 
-if TYPE_CHECKING:  # imported where it is used, as `ending` is: a list of runs needs no httpx
-    from runner.config import Experiment
+if TYPE_CHECKING:  # and below where it is used: a list of runs needs no plan, and no httpx
+    from runner.config.experiment import Experiment
+    from runner.plan import RunPlan
     from runner.session import Endpoint
+    from runner.settings import Settings
 
 NOT_ISOLATED = (
     "local does not isolate: the agent's code runs as you, with your files and your network"
 )
 LOOK_S = 0.2
-RELEASED_S = 30.0
-"""How long a sandbox may take to end once its agent has let it go."""
 
 
 class LocalBackend:
@@ -85,46 +81,30 @@ class LocalBackend:
 
     def create(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:
         """Start the sandbox, and the agent if the plan has one."""
+        from runner.backends.local import launch
+
         paths, record = self._paths(plan.run_id), self._record(plan.run_id)
-        with _locked(record) as lock, _machine_errors():
-            paths.root.mkdir(parents=True, mode=0o700)
-            try:
-                directory.fill(plan, record, paths, self._volumes)
-                return launch.start(plan, secrets, paths, record, lock, "started")
-            except BaseException:
-                directory.remove(paths)
-                raise
+        return launch.create(plan, secrets, paths, record, self._volumes)
 
     def render(self, plan: RunPlan) -> Mapping[str, Any]:
         """The two processes that `create` would start."""
+        from runner.backends.local import commands
+
         return commands.rendered(plan, self._paths(plan.run_id))
 
     def resume(self, plan: RunPlan, secrets: Mapping[str, str]) -> Handle:
         """Go on with a run: in its sandbox if that lives, else in a new one with what was kept."""
+        from runner.backends.local import launch
+
         paths, record = self._paths(plan.run_id), self._record(plan.run_id)
-        if record.alive():
-            raise UsageError(
-                f"run {plan.run_id} goes on already", hint=f"runner attach {plan.run_id}"
-            )
-        with _locked(record) as lock, _machine_errors():
-            paths.cancel.unlink(missing_ok=True)
-            if paths.release.exists():
-                processes.wait_until(lambda: not locks.is_held(paths.lock), RELEASED_S)
-            if locks.is_held(paths.lock):
-                handle = self.attach(plan.run_id)
-                return launch.start_agent(plan, secrets, paths, record, lock, handle, "resumed")
-            directory.sweep(paths)
-            directory.fill(plan, record, paths, self._volumes)
-            restore_journal(record.path / "journal.jsonl", paths.journal)
-            words = "resumed in a new sandbox" if record.state().attempts else "started"
-            return launch.start(plan, secrets, paths, record, lock, words)
+        return launch.resume(plan, secrets, paths, record, self._volumes)
 
     def attach(self, run_id: str) -> Handle:
         """Find a run again; one whose sandbox is gone has its record still."""
-        data = launch.read_handle(self._paths(run_id))
+        data = read_handle(self._paths(run_id))
         if not data:
             self._record(run_id)
-        return Handle(launch.NAME, run_id, data)
+        return Handle(NAME, run_id, data)
 
     def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Nothing: the run writes its record here."""
@@ -141,7 +121,7 @@ class LocalBackend:
         found = []
         for path in runs(self._records):
             try:
-                found.append(self.status(Handle(launch.NAME, path.name, {})))
+                found.append(self.status(Handle(NAME, path.name, {})))
             except RunnerError:  # a record that is no record; `verify` tells of it
                 continue
         return selected(found, selector)
@@ -203,7 +183,7 @@ class LocalBackend:
 
     def delete(self, handle: Handle) -> None:
         """Remove the sandbox's directory, ending the run first; the record stays."""
-        from runner.backends.local import ending
+        from runner.backends.local import directory, ending
 
         paths = self._paths(handle.run_id)
         try:
@@ -232,21 +212,3 @@ class LocalBackend:
         if not is_run_id(run_id) or not (path / "transcript.jsonl").is_file():
             path = find(self._records, run_id)  # its error names the nearest
         return Record.open(path)
-
-
-@contextlib.contextmanager
-def _locked(record: Record) -> Iterator[int]:
-    """The record's lock, while the agent that inherits it is started."""
-    lock = record.take_lock()
-    try:
-        yield lock
-    finally:
-        os.close(lock)
-
-
-@contextlib.contextmanager
-def _machine_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InfrastructureError(f"the sandbox could not be set up: {error}") from error

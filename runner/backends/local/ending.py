@@ -10,7 +10,7 @@ from runner import locks
 from runner.agent.puller import Puller
 from runner.agent.worker import interrupt_all
 from runner.backends.local import directory, processes
-from runner.backends.local.launch import read_handle
+from runner.backends.local.handle import read_handle
 from runner.backends.local.paths import Paths
 from runner.errors import InfrastructureError, RunnerError
 from runner.record import Record

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,9 +45,12 @@ def main() -> int:
     threading.Thread(target=_until_released, args=(paths,), daemon=True).start()
     plan = RunPlan.model_validate_json(paths.plan.read_bytes())
     compiled = bytecode.store_of(plan.python, plan.packages)
+    held = _take_secrets(plan)
+    server = _Server(plan, paths.options, held, (socket_fd, lock_fd))
     try:
         runtime = directory.make_runtime(paths)
         _bind_cores(plan)
+        server.start()
         options = Options(
             run_id=plan.run_id,
             name=plan.name,
@@ -54,7 +58,7 @@ def main() -> int:
             state=paths.server,
             runtime=runtime,
             token_file=paths.token,
-            python=_prepared(plan, paths, compiled),
+            python=_prepared(plan, paths, compiled, held),
             import_paths=prepare.import_paths(plan, paths.workspace),
             readable=_volumes(plan, paths),
             env=plan.experiment.sandbox.env,
@@ -69,7 +73,7 @@ def main() -> int:
             disk_bytes=plan.experiment.sandbox.disk_bytes,
             socket_fd=socket_fd,
         )
-        return _serve(paths, options, (socket_fd, lock_fd))
+        return _serve(server, options)
     except (RunnerError, OSError) as error:
         _say(f"the sandbox could not be prepared: {error}")
         return 1
@@ -96,27 +100,68 @@ def _bind_cores(plan: RunPlan) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _prepared(plan: RunPlan, paths: Paths, compiled: Path) -> Path:
-    """Clone, fetch and install, without the experiment's secrets; returns the kernel's Python.
+def _take_secrets(plan: RunPlan) -> dict[str, str]:
+    """Take the secrets out of this process's environment, which git, uv and the hub get."""
+    names = {*plan.experiment.sandbox.all_secrets, models.TOKEN}
+    return {name: os.environ.pop(name) for name in names if name in os.environ}
 
-    Afterwards the environment is the sandbox's: without what git, uv and the hub went by.
-    """
-    own = plan.experiment.sandbox
-    names = {*own.all_secrets, models.TOKEN}
-    held = {name: os.environ.pop(name) for name in names if name in os.environ}
-    secrets = {name: held[name] for name in own.secrets if name in held}
+
+def _prepared(plan: RunPlan, paths: Paths, compiled: Path, held: Mapping[str, str]) -> Path:
+    """Clone, fetch and install; returns the kernel's Python."""
     log = PhaseLog(paths.phases)
     end = time.monotonic() + plan.prepare_deadline_s
     prepare.clone(plan, paths.workspace, log, end)
-    tokens: dict[str | None, str | None] = {name: held.get(name) for name in own.all_secrets}
+    names = plan.experiment.sandbox.all_secrets
+    tokens: dict[str | None, str | None] = {name: held.get(name) for name in names}
     prepare.fetch(plan, log, end, tokens | {None: held.get(models.TOKEN)}, _say)
     python = prepare.install(plan, paths.workspace, paths.venv, log, paths.install_log, end)
     bytecode.borrow(compiled, paths.venv)
     prepare.note_environment(python, plan, paths.environment)
-    clean = environment.for_sandbox() | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} | secrets
-    os.environ.clear()
-    os.environ.update(clean)
     return python
+
+
+class _Server:
+    """The sandbox server's process, which imports while the sandbox is prepared.
+
+    Its environment is the sandbox's: without what git, uv and the hub go by.
+    """
+
+    def __init__(
+        self, plan: RunPlan, file: Path, held: Mapping[str, str], keep_fds: tuple[int, ...]
+    ) -> None:
+        secrets = {name: held[name] for name in plan.experiment.sandbox.secrets if name in held}
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)}
+        self._environ = environment.for_sandbox() | gpus | secrets
+        self._file = file
+        self._keep_fds = keep_fds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it waits already."""
+        if self._process is None:
+            self._file.unlink(missing_ok=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "runner.sandbox", str(self._file)],
+                stdin=subprocess.PIPE,
+                env=self._environ,
+                pass_fds=self._keep_fds,
+            )
+
+    def serve(self, options: Options) -> int:
+        """Tell it what to serve, and wait for its end; returns its exit status."""
+        process = self._process
+        assert process is not None  # noqa: S101 - it was started
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        self._file.write_text(options.model_dump_json())
+        process.stdin.close()
+        status = processes.wait_and_reap(process)
+        self._process = None
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
 
 def _volumes(plan: RunPlan, paths: Paths) -> tuple[Path, ...]:
@@ -124,34 +169,24 @@ def _volumes(plan: RunPlan, paths: Paths) -> tuple[Path, ...]:
     return tuple((paths.workspace / volume.path).resolve() for volume in volumes)
 
 
-def _serve(paths: Paths, options: Options, keep_fds: tuple[int, ...]) -> int:
-    ending, server = False, 0
+def _serve(server: _Server, options: Options) -> int:
+    ending = False
 
     def end(*_: object) -> None:
         nonlocal ending
         ending = True
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
-        tell(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
 
-    def tell(number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if server:
-                os.kill(server, number)
-
-    signal.signal(signal.SIGALRM, lambda *_: tell(signal.SIGKILL))
+    signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGKILL))
     signal.signal(signal.SIGTERM, end)
     begun = time.monotonic()
     for _ in range(1 + MOST_RESTARTS):
         left_s = max(0.0, options.timeout_s - (time.monotonic() - begun))
-        paths.options.write_text(options.model_copy(update={"timeout_s": left_s}).model_dump_json())
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.sandbox", str(paths.options)], pass_fds=keep_fds
-        )
-        server = process.pid
+        server.start()
         if ending:
-            process.terminate()
-        status = processes.wait_and_reap(process)
-        server = 0
+            server.signal(signal.SIGTERM)
+        status = server.serve(options.model_copy(update={"timeout_s": left_s}))
         processes.end_descendants()
         if status == 0 or ending:
             return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets as random_secrets
 import socket
@@ -14,17 +13,62 @@ from pathlib import Path
 from runner import locks
 from runner.agent.options import AgentOptions
 from runner.backends.base import Handle
-from runner.backends.local import commands, environment, processes
+from runner.backends.local import commands, directory, environment, processes
+from runner.backends.local.handle import NAME, read_handle, write_handle
 from runner.backends.local.paths import Paths
 from runner.errors import InfrastructureError, UsageError
+from runner.fill import restore_journal
 from runner.plan import RunPlan
 from runner.record import Record, read_lines
 from runner.record.times import spent_s
 
-NAME = "local"
+RELEASED_S = 30.0
+"""How long a sandbox may take to end once its agent has let it go."""
 
 
-def start(
+def create(
+    plan: RunPlan,
+    secrets: Mapping[str, str],
+    paths: Paths,
+    record: Record,
+    volumes: Mapping[str, Path],
+) -> Handle:
+    """Fill the sandbox's directory and start what the plan has in it; all or nothing."""
+    with _locked(record) as lock, _machine_errors():
+        paths.root.mkdir(parents=True, mode=0o700)
+        try:
+            directory.fill(plan, record, paths, volumes)
+            return _start(plan, secrets, paths, record, lock, "started")
+        except BaseException:
+            directory.remove(paths)
+            raise
+
+
+def resume(
+    plan: RunPlan,
+    secrets: Mapping[str, str],
+    paths: Paths,
+    record: Record,
+    volumes: Mapping[str, Path],
+) -> Handle:
+    """Go on in the sandbox if it lives, else in a new one with what was kept."""
+    if record.alive():
+        raise UsageError(f"run {plan.run_id} goes on already", hint=f"runner attach {plan.run_id}")
+    with _locked(record) as lock, _machine_errors():
+        paths.cancel.unlink(missing_ok=True)
+        if paths.release.exists():
+            processes.wait_until(lambda: not locks.is_held(paths.lock), RELEASED_S)
+        if locks.is_held(paths.lock):
+            handle = Handle(NAME, plan.run_id, read_handle(paths))
+            return _start_agent(plan, secrets, paths, record, lock, handle, "resumed")
+        directory.sweep(paths)
+        directory.fill(plan, record, paths, volumes)
+        restore_journal(record.path / "journal.jsonl", paths.journal)
+        words = "resumed in a new sandbox" if record.state().attempts else "started"
+        return _start(plan, secrets, paths, record, lock, words)
+
+
+def _start(
     plan: RunPlan,
     secrets: Mapping[str, str],
     paths: Paths,
@@ -47,7 +91,7 @@ def start(
     try:
         with _listening(plan.experiment.sandbox.jupyter_port) as listening:
             data = {"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}
-            _write_handle(paths, data)
+            write_handle(paths, data)
             lines = (line for line, _ in read_lines(record.path / "transcript.jsonl"))
             sandbox = processes.start(
                 commands.sandbox(
@@ -64,11 +108,11 @@ def start(
                 keep_fds=(listening.fileno(), held),
             )
         data["sandbox"] = processes.identity(sandbox.pid)
-        _write_handle(paths, data)
+        write_handle(paths, data)
         handle = Handle(NAME, plan.run_id, data)
         if not plan.agent:
             return handle
-        return start_agent(plan, secrets, paths, record, lock, handle, reason)
+        return _start_agent(plan, secrets, paths, record, lock, handle, reason)
     except BaseException:
         if sandbox is not None:
             processes.undo(sandbox)
@@ -77,7 +121,7 @@ def start(
         os.close(held)
 
 
-def start_agent(
+def _start_agent(
     plan: RunPlan,
     secrets: Mapping[str, str],
     paths: Paths,
@@ -110,26 +154,11 @@ def start_agent(
     )
     try:
         data = {**handle.data, "agent": processes.identity(agent.pid)}
-        _write_handle(paths, data)
+        write_handle(paths, data)
     except BaseException:
         processes.undo(agent)
         raise
     return Handle(NAME, plan.run_id, data)
-
-
-def read_handle(paths: Paths) -> dict[str, str]:
-    """What is known of the processes; empty where none was started."""
-    try:
-        data: dict[str, str] = json.loads(paths.handle.read_text())
-    except FileNotFoundError:
-        return {}
-    return data
-
-
-def _write_handle(paths: Paths, data: Mapping[str, str]) -> None:
-    part = paths.handle.with_suffix(".part")
-    part.write_text(json.dumps(data))
-    part.replace(paths.handle)
 
 
 def _private(path: Path, text: str) -> None:
@@ -151,3 +180,21 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
                 hint="leave sandbox.jupyter_port out for a free one",
             ) from error
         yield listening
+
+
+@contextlib.contextmanager
+def _locked(record: Record) -> Iterator[int]:
+    """The record's lock, while the agent that inherits it is started."""
+    lock = record.take_lock()
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _machine_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(f"the sandbox could not be set up: {error}") from error

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from runner import packages
 from runner.backends.base import Progress, Resolved
-from runner.config import Experiment, refusals
+from runner.config.experiment import Experiment
 from runner.config.machine import gpus_for
+from runner.config.support import refusals
 from runner.errors import UsageError
 from runner.machine import look_up_machine
 from runner.prepare import interpreter
