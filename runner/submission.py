@@ -162,6 +162,11 @@ def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Hand
     Raises UsageError for a run that goes on, or whose secrets are missing.
     """
     plan = _overridden(plan_of(path), overrides, settings, str(path))
+    if not plan.agent and Record.open(path).state().attempts:
+        raise UsageError(
+            f"run {plan.run_id} was driven by a script, and nothing else can go on with it",
+            hint="run the script again",
+        )
     plan, secrets = _allowed(plan, settings, str(path))
     return backend_of(settings).resume(plan, secrets)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -43,6 +43,7 @@ class Loop:
 
     `left_s` is what is left of the run's time. `catch_up` is called before a
     tool's result is written down, so that the record has the journal up to it.
+    `tell` is told of every line that was written; `facts` are more of what there is.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Loop:
         stop: Stop,
         left_s: float,
         catch_up: Callable[[], None] = lambda: None,
+        tell: Callable[[str, Said], None] = lambda _type, _line: None,
+        facts: Sequence[str] = (),
     ) -> None:
         self.plan, self.record, self.conversation = plan, record, conversation
         self.provider, self.tools, self.stop = provider, tools, stop
         self._time_s = plan.experiment.sandbox.timeout
         self._end = time.monotonic() + left_s
-        self._catch_up = catch_up
+        self._catch_up, self._tell, self._facts = catch_up, tell, facts
         self._retries: SimpleQueue[tuple[str, float]] = SimpleQueue()
 
     def run(self) -> Outcome:
@@ -91,7 +94,7 @@ class Loop:
 
         def ask() -> tuple[Reply, Said, Said]:
             reply = self.provider.reply(
-                system=system_prompt(self.plan),
+                system=system_prompt(self.plan, self._facts),
                 messages=messages,
                 tools=self.tools.definitions(),
                 on_text=lambda _: None,
@@ -111,7 +114,7 @@ class Loop:
             "usage": dict(reply.usage),
             "cost_usd": price.cost(reply.usage) if price else None if spoke else 0.0,
         }
-        self.record.say("message", **message, **shown)
+        self._write("message", **message, **shown)
         self.conversation.apply({"type": "message", **message, **said})
 
     def _masked(self, said: Said) -> Said:
@@ -227,8 +230,12 @@ class Loop:
         self._say("message", turn=turn, role="user", content=content, notice=about)
 
     def _say(self, type: str, **fields: Any) -> None:  # noqa: A002
-        self.record.say(type, **fields)
+        self._write(type, **fields)
         self.conversation.apply({"type": type, **fields})
+
+    def _write(self, type: str, **fields: Any) -> None:  # noqa: A002
+        self.record.say(type, **fields)
+        self._tell(type, fields)
 
 
 def _outcome(bound: Bound) -> Outcome:

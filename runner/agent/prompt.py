@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from runner.config.sandbox import ExecutionMode
 from runner.plan import RunPlan
@@ -34,10 +35,10 @@ Nobody answers questions while you work: decide, and say what you decided. When 
 in a few sentences what you found, without a tool call: that ends the run."""
 
 
-def system_prompt(plan: RunPlan) -> str:
-    """The system prompt of a run."""
+def system_prompt(plan: RunPlan, more: Sequence[str] = ()) -> str:
+    """The system prompt of a run; `more` is what there is that its plan does not say."""
     cli = plan.experiment.sandbox.execution_mode is ExecutionMode.CLI
-    facts = "\n".join(f"- {fact}" for fact in _facts(plan))
+    facts = "\n".join(f"- {fact}" for fact in (*_facts(plan), *more))
     return f"{_CLI if cli else _NOTEBOOK}\n\n{_COMMON}\n\nWhat there is:\n{facts}"
 
 

@@ -208,7 +208,11 @@ def _connect(
                 hint="raise `deadlines.start` in the settings",
             )
 
-    info = session.connect(plan.prepare_deadline_s + plan.start_deadline_s, check)
+    meet(record, plan, session.connect(plan.prepare_deadline_s + plan.start_deadline_s, check))
+
+
+def meet(record: Record, plan: RunPlan, info: Mapping[str, Any]) -> None:
+    """Write down which sandbox is there, by what it says of itself, and that the run goes on."""
     record.say(
         "sandbox",
         boot=info["boot"],

@@ -96,6 +96,11 @@ class Selector:
     sweep: str | None = None
 
 
+def alone(run: RunState) -> bool:
+    """Whether nobody writes down how the run stands: a sandbox that no agent or script drives."""
+    return not run.plan.get("agent", True) and not run.attempts
+
+
 def sweep_of(run: RunState) -> Mapping[str, Any]:
     """Which run of a sweep it is, as its plan says; empty for one that is of none."""
     return run.plan.get("sweep") or {}

@@ -109,7 +109,12 @@ def what_next(run: RunState, state: str, command: Command) -> Iterator[tuple[str
     """The commands that make sense now, each with what it is for."""
     raise_it = {"turns": "--max-turns", "tokens": "--max-tokens", "usd": "--max-cost-usd"}
     run_id = run.run_id
-    if state == "bound" and run.bound in raise_it:
+    scripted = not run.plan.get("agent", True)  # a script drove it, and can be run again
+    if scripted and state in ("bound", "timeout", "cancelled", "failed"):
+        yield command("logs", run_id, "--processes"), "what its processes said"
+    elif scripted and state == "interrupted":
+        yield command("cancel", run_id), "ends it, keeping what was made"
+    elif state == "bound" and run.bound in raise_it:
         yield command("resume", run_id, raise_it[run.bound], _more(run)), "goes on where it was"
     elif state == "timeout":
         yield command("resume", run_id, "--timeout", "…"), "goes on with more time"

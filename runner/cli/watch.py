@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from runner.backends.base import Handle, Status
+from runner.backends.base import Handle, Status, alone
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
@@ -175,7 +175,7 @@ class Watch:
 
 def alive(status: Status) -> bool:
     """Whether something of the run still goes on, so that its record may grow."""
-    if not status.run.plan.get("agent", True):
+    if alone(status.run):
         return status.sandbox_alive
     return status.agent_alive
 

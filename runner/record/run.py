@@ -150,6 +150,10 @@ class RunFold:
             "gpus": NO_GPUS | {"count": _gpus(plan)},
         }
 
+    def _on_conversation(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        agent = line.get("agent") or {}
+        return {"provider": agent.get("provider", ""), "model": agent.get("model") or ""}
+
     def _on_state(self, line: Mapping[str, Any]) -> dict[str, Any]:
         name, time = line.get("state", ""), line.get("time")
         self._last_state = name

@@ -50,6 +50,9 @@ class Result:
         # A clock that was set back would have it run for less than no time.
         return max((end - datetime.fromisoformat(self.started)).total_seconds(), 0.0)
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def text(self) -> str:
         """The text of all streams, and of results and errors, in their order."""

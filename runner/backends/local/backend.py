@@ -17,6 +17,7 @@ from runner.backends.base import (
     Resolved,
     Selector,
     Status,
+    alone,
     selected,
 )
 from runner.backends.local.handle import NAME, read_handle
@@ -175,9 +176,11 @@ class LocalBackend:
         from runner.backends.local import ending
 
         paths, record = self._paths(handle.run_id), self._record(handle.run_id)
-        words = ending.end_agent(paths, record, grace_s)
+        # A script that drives the sandbox is the user's: it finds its sandbox gone, and says so.
+        driven = not record.state().plan.get("agent", True) and record.alive()
+        words = "" if driven else ending.end_agent(paths, record, grace_s)
         run = record.state()
-        if run.plan.get("agent", True) and (not run.is_over or run.state == "interrupted"):
+        if not (driven or alone(run)) and (not run.is_over or run.state == "interrupted"):
             ending.write_end(paths, record, words)
         ending.end_sandbox(paths)
 

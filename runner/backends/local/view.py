@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.backends.base import Status
+from runner.backends.base import Status, alone
 from runner.phases import Phase
 from runner.record.run import RunState
 
@@ -14,7 +14,7 @@ FAILED = 3
 def describe(run: RunState, phases: Sequence[Phase], *, agent: bool, sandbox: bool) -> Status:
     """The status in words."""
     shown = tuple(phases) or _recorded(run)
-    if not run.plan.get("agent", True):
+    if alone(run):
         state, reason, exit_status = _alone(shown, sandbox=sandbox)
     elif not agent and not run.is_over:
         state, reason, exit_status = "interrupted", _deserted(run, sandbox=sandbox), None
@@ -45,6 +45,8 @@ def _deserted(run: RunState, *, sandbox: bool) -> str:
             f"`runner resume {run.run_id}` starts it, `runner delete {run.run_id}` removes it"
         )
     where = "its sandbox still runs" if sandbox else "its sandbox has ended"
+    if not run.plan.get("agent", True):
+        return f"its script is gone ({where}); `runner cancel {run.run_id}` keeps what was made"
     return f"the agent's processes are gone ({where}); `runner resume {run.run_id}` goes on"
 
 

@@ -1,0 +1,8 @@
+"""What a script drives a sandbox with, under the names that Seer's users know; docs/seer.md.
+
+sandbox.py    Sandbox: started, used and ended by a script
+driven.py     its run: the record, what is pulled into it, how it ended
+sessions.py   the notebook or the shell of a sandbox
+workspace.py  what is put into it: files, libraries
+harness.py    run_agent: a model works in a session
+"""

@@ -1,0 +1,175 @@
+"""DrivenRun: a run that a script drives, with a record as any other run has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from runner.agent.puller import Puller
+from runner.agent.stop import Outcome
+from runner.agent.worker import interrupt_all, meet
+from runner.backends.base import Backend, Handle
+from runner.errors import InfrastructureError, RunnerError
+from runner.masking import Mask
+from runner.plan import RunPlan
+from runner.record import Record
+from runner.session import Session
+from runner.settings import Settings
+from runner.submission import Submission, start
+
+READY_S = 10.0
+LET_GO_S = 30.0
+"""How long the sandbox may take to end."""
+DONE = Outcome("done", "the script ended the sandbox", 0)
+
+
+class DrivenRun:
+    """One sandbox with its record, of which this process is the writer.
+
+    Made by `begin`; `end` has to be called, whatever happens.
+    """
+
+    def __init__(self, plan: RunPlan, settings: Settings, backend: Backend, handle: Handle) -> None:
+        self.plan, self.settings, self._backend, self._handle = plan, settings, backend, handle
+        self.conversations = 0
+        self.talking = threading.Lock()
+        """Held while an agent works: the record tells of one conversation after the other."""
+        self.outcome = DONE
+        """How the run ends, unless the script raises."""
+        self._keys: list[str] = []
+        path = Path(settings.runs).absolute() / plan.run_id
+        self._lock = Record.open(path).take_lock()
+        self.record = Record.open(path, write=True, mask=self._masked)
+        self._open = contextlib.ExitStack()
+        self._guard = threading.Lock()
+        self._puller: Puller | None = None
+        self._over = False
+        self.session: Session
+        self._ready_at = time.monotonic()
+
+    @classmethod
+    def begin(
+        cls, submission: Submission, settings: Settings, backend: Backend, script: str
+    ) -> DrivenRun:
+        """Start the sandbox and wait until it is ready.
+
+        Raises RunnerError where it does not come up: then it is gone, and the record says why.
+        """
+        handle = start(submission, settings, backend)
+        run = cls(submission.plan, settings, backend, handle)
+        try:
+            run._connect(script)
+        except BaseException as error:
+            run.end(_failed(error, "the sandbox was not ready"))
+            raise
+        return run
+
+    def use_key(self, value: str) -> None:
+        """Mask this value in what is written from now on."""
+        self._keys.append(value)
+
+    def catch_up(self) -> None:
+        """Have the record hold the journal up to now."""
+        if self._puller is not None:
+            self._puller.catch_up()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left of the sandbox's time."""
+        return self.plan.experiment.sandbox.timeout - (time.monotonic() - self._ready_at)
+
+    def end(self, outcome: Outcome | None = None) -> None:
+        """Collect what was made, write the end, end the sandbox; a second call does nothing."""
+        with self._guard:
+            if self._over:
+                return
+            self._over = True
+        outcome, troubles = outcome or self.outcome, []
+        with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
+            after.callback(self._backend.delete, self._handle)
+            after.callback(os.close, self._lock)
+            after.callback(self.record.close)
+            after.callback(self._open.close)
+            if self._puller is not None:
+                self.record.say("state", state="ending", reason=outcome.reason)
+                try:
+                    interrupt_all(self.session)
+                    troubles = [f"not collected: {words}" for words in self._puller.finish()]
+                except RunnerError as error:
+                    troubles = [f"not everything was collected: {error.message}"]
+            self.record.say(
+                "end",
+                state=outcome.state,
+                reason="; ".join([outcome.reason, *troubles]),
+                bound=outcome.bound,
+                exit_status=outcome.exit_status,
+                journal=self.record.journal_mark(),
+            )
+
+    def _connect(self, script: str) -> None:
+        self.record.say(
+            "attempt",
+            attempt=1,
+            reason=f"driven by {script}",
+            host=platform.node(),
+            pid=os.getpid(),
+        )
+        self.record.say("state", state="preparing", reason="")
+
+        def check() -> None:
+            status = self._backend.status(self._handle)
+            if failure := next((phase for phase in status.phases if phase.failure), None):
+                raise InfrastructureError(f"{failure.name} failed: {failure.failure}")
+            if not status.sandbox_alive:
+                raise InfrastructureError(
+                    "the sandbox ended before it was ready",
+                    hint=f"runner logs {self.plan.run_id} --processes",
+                )
+
+        endpoint = self._open.enter_context(self._backend.endpoint(self._handle))
+        self.session = self._open.enter_context(Session(endpoint))
+        deadline_s = self.plan.prepare_deadline_s + self.plan.start_deadline_s + READY_S
+        info = self.session.connect(deadline_s, check)
+        self._ready_at = time.monotonic()
+        meet(self.record, self.plan, info)
+        quiet = self._open.enter_context(Session(endpoint, reconnect_s=READY_S))
+        self._puller = Puller(quiet, self.record)
+        self._puller.start()
+
+    def _masked(self, text: str) -> str:
+        return Mask(self._keys)(text) if self._keys else text
+
+
+def script_name() -> str:
+    """What is run: the script's file, or how else Python was started."""
+    return Path(sys.argv[0]).name or "an interactive Python"
+
+
+def outcome_of(error: BaseException | None) -> Outcome | None:
+    """How a run ends whose script raises this; None where it raises nothing, or leaves in peace."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    return _failed(error, "the script raised")
+
+
+def _failed(error: BaseException, words: str) -> Outcome:
+    # Under asyncio Ctrl-C cancels the main task first.
+    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        return Outcome(
+            "cancelled", "the script was interrupted (Ctrl-C), or its task cancelled", 130
+        )
+    status = error.exit_status if isinstance(error, RunnerError) else 1
+    said = str(error) if isinstance(error, RunnerError) else f"{type(error).__name__}: {error}"
+    return Outcome("failed", f"{words}: {said}", status)
+
+
+def chosen(**given: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,195 @@
+"""run_agent: a model works in a session, and what it says is told as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner import secrets
+from runner.agent.conversation import Conversation
+from runner.agent.loop import Loop
+from runner.agent.providers import Provider
+from runner.agent.stop import Outcome, Stop
+from runner.agent.tools import Toolbox
+from runner.api.driven import DrivenRun, chosen
+from runner.api.sessions import NotebookSession, session_of
+from runner.config.experiment import AgentConfig
+from runner.config.explain import config_error
+from runner.errors import UsageError
+from runner.plan import RunPlan
+
+_ALIASES = {"claude": "anthropic"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What was said: `role` is user, assistant or tool, `content` blocks of the Messages API."""
+
+    role: str
+    content: tuple[Mapping[str, Any], ...]
+    turn: int
+    cost_usd: float | None = None
+    tool: str = ""
+    is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """All text of it."""
+        return "\n".join(str(block["text"]) for block in self.content if block["type"] == "text")
+
+
+async def run_agent(
+    prompt: str,
+    mcp_config: Mapping[str, Any],
+    *,
+    provider: str = "anthropic",
+    model: str | None = None,
+    base_url: str | None = None,
+    llm_secret: str | None = None,
+    script: Path | str | None = None,
+    max_turns: int | None = None,
+    max_tokens: int | None = None,
+    max_cost_usd: float | None = None,
+) -> AsyncIterator[Message]:
+    """Have a model work on `prompt` with the tools of a session until it ends, or a bound does.
+
+    The keywords are those of `[agent]` in an experiment file; `provider="claude"` is the same as
+    "anthropic". Every message is in the run's record before it is told here. Whoever stops
+    listening (`break`, a cancelled task) stops the model and the cell. How it ended is how the
+    run ends, unless the script raises. Raises ConfigError and UsageError before the model is
+    asked, and RunnerError where the provider or the sandbox gives up.
+    """
+    session = session_of(mcp_config)
+    agent = _agent(
+        provider=_ALIASES.get(provider, provider),
+        **chosen(
+            model=model,
+            base_url=base_url,
+            llm_secret=llm_secret,
+            script=str(script) if script else None,
+            max_turns=max_turns,
+            max_tokens=max_tokens,
+            max_cost_usd=max_cost_usd,
+        ),
+    )
+    driven = session.sandbox.driven
+    plan = _plan(driven, agent, session, prompt)
+    answering = _provider(agent, driven)
+    if not driven.talking.acquire(blocking=False):
+        raise UsageError("an agent works in this sandbox: wait for its end, or start another one")
+    loop, here = asyncio.get_running_loop(), asyncio.Queue[Message | None]()
+    stop = Stop()
+
+    def tell(message: Message | None) -> None:
+        loop.call_soon_threadsafe(here.put_nowait, message)
+
+    def work() -> Outcome:
+        try:
+            return _converse(driven, plan, session, answering, stop, tell)
+        finally:
+            driven.talking.release()
+            tell(None)
+
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        while (message := await here.get()) is not None:
+            yield message
+        driven.outcome = await working
+    finally:
+        if not working.done():
+            stop.outcome = Outcome("cancelled", "the script stopped listening to the agent", 130)
+            driven.outcome = await asyncio.shield(working)
+
+
+def _converse(
+    driven: DrivenRun,
+    plan: RunPlan,
+    session: NotebookSession,
+    provider: Provider,
+    stop: Stop,
+    tell: Callable[[Message], None],
+) -> Outcome:
+    def told(type: str, line: Mapping[str, Any]) -> None:  # noqa: A002
+        if message := _message(type, line):
+            tell(message)
+
+    own = session.sandbox.session
+    driven.record.say("conversation", agent=plan.experiment.agent.model_dump(mode="json"))
+    outcome = Loop(
+        plan,
+        driven.record,
+        Conversation(),
+        provider,
+        Toolbox(own, session.mode),
+        stop,
+        driven.left_s,
+        catch_up=driven.catch_up,
+        tell=told,
+        facts=session.workspace.facts(),
+    ).run()
+    if outcome.state == "cancelled":
+        for op in own.info()["running"]:
+            if op.startswith(plan.run_id):
+                own.interrupt(op)
+    return outcome
+
+
+def _message(type: str, line: Mapping[str, Any]) -> Message | None:  # noqa: A002
+    if type == "message":
+        cost = line.get("cost_usd")
+        return Message(line["role"], tuple(line["content"]), line["turn"], cost_usd=cost)
+    if type == "tool_result":
+        return Message(
+            "tool",
+            tuple(line["content"]),
+            line["turn"],
+            tool=line["tool"],
+            is_error=line["is_error"],
+        )
+    return None
+
+
+def _agent(**given: Any) -> AgentConfig:
+    try:
+        return AgentConfig.model_validate(given, context={"folder": Path.cwd()})
+    except ValidationError as error:
+        raise config_error(error, AgentConfig, "run_agent", {}) from error
+
+
+def _plan(driven: DrivenRun, agent: AgentConfig, session: NotebookSession, prompt: str) -> RunPlan:
+    """The run's plan as the loop of this conversation is to see it."""
+    plan = driven.plan
+    sandbox = plan.experiment.sandbox.model_copy(update={"execution_mode": session.mode})
+    experiment = plan.experiment.model_copy(
+        update={"agent": agent, "task": prompt, "sandbox": sandbox}
+    )
+    price = driven.settings.price(agent.model) if agent.model else None
+    if agent.max_cost_usd is not None and agent.model and price is None:
+        raise UsageError(
+            f"run_agent: max_cost_usd: nobody knows the price of {agent.model}",
+            hint=f'add [prices."{agent.model}"] to the settings',
+        )
+    # Operations have ids by the run's and the turn, and each conversation has turns of its own.
+    driven.conversations += 1
+    run_id = f"{plan.run_id}-{driven.conversations}"
+    return plan.model_copy(update={"experiment": experiment, "price": price, "run_id": run_id})
+
+
+def _provider(agent: AgentConfig, driven: DrivenRun) -> Provider:
+    if agent.provider == "scripted":
+        from runner.agent.providers import scripted
+
+        return scripted.Scripted(scripted.load(Path(str(agent.script))))
+    from runner.agent.providers.anthropic import Anthropic
+
+    name = agent.llm_secret or ""
+    folders = [Path(sys.argv[0]).parent.absolute(), Path.cwd()]
+    key = secrets.look_up([name], folders)[name]
+    driven.use_key(key)
+    return Anthropic(agent.model or "", key, base_url=agent.base_url)

@@ -1,0 +1,113 @@
+"""Sessions: the notebook of a sandbox, or its shell, with a workspace put in place."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.api.sandbox import TIMEOUT_S, Sandbox, checked
+from runner.api.workspace import Workspace
+from runner.config.sandbox import ExecutionMode
+from runner.errors import UsageError
+from runner.session import Result
+
+SERVER = "runner"
+"""The name of a session's tools among the MCP servers of a model."""
+
+
+@dataclass(frozen=True, eq=False)
+class NotebookSession:
+    """Where an agent works: the tools of a notebook, or of a shell alone."""
+
+    sandbox: Sandbox
+    workspace: Workspace
+    mode: ExecutionMode
+
+    def exec(
+        self,
+        code: str,
+        *,
+        hidden: bool = False,
+        timeout: float = TIMEOUT_S,
+        check: bool = True,
+    ) -> Result:
+        """Run code in a new cell; a hidden one is in the journal, and not in the notebook.
+
+        Raises Failed where it raises, or goes on after `timeout` seconds, unless `check` is false.
+        """
+        result = self.sandbox.session.run(code, hidden=hidden, timeout_s=timeout)
+        return checked("the cell", result) if check else result
+
+    @property
+    def mcp_config(self) -> Mapping[str, Any]:
+        """What `run_agent` knows this session by."""
+        return {SERVER: {"run": self.sandbox.run_id}}
+
+    @property
+    def jupyter_url(self) -> str:
+        """The address of the live page, which lets one browser in, for a minute."""
+        return self.sandbox.jupyter_url
+
+    @property
+    def model_info_text(self) -> str:
+        """What the prompt says of models that are there; empty without any."""
+        return "\n".join(
+            f'On disk: {model.name}, by from_pretrained("{model.name}", '
+            f'revision="{model.commit}", local_files_only=True)'
+            for model in self.sandbox.driven.plan.models
+        )
+
+
+_SESSIONS: weakref.WeakValueDictionary[str, NotebookSession] = weakref.WeakValueDictionary()
+
+
+def create_notebook_session(
+    sandbox: Sandbox, workspace: Workspace | None = None
+) -> NotebookSession:
+    """Put a workspace into a sandbox's notebook.
+
+    Raises UsageError for what is not there, and Failed where `custom_init_code` raises.
+    """
+    return _session(sandbox, workspace, ExecutionMode.NOTEBOOK)
+
+
+def create_cli_session(sandbox: Sandbox, workspace: Workspace | None = None) -> NotebookSession:
+    """The same for an agent that works with shell commands alone."""
+    return _session(sandbox, workspace, ExecutionMode.CLI)
+
+
+def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
+    """The session that made this config.
+
+    Raises UsageError where none did, and for servers of others beside it.
+    """
+    if others := sorted(set(mcp_config) - {SERVER}):
+        raise UsageError(
+            f"mcp_config: {', '.join(others)}: other MCP servers are not in this version",
+            hint="pass session.mcp_config",
+        )
+    run_id = mcp_config.get(SERVER, {}).get("run", "")
+    if run_id not in _SESSIONS:
+        raise UsageError(
+            "mcp_config: no session of this process made it", hint="pass session.mcp_config"
+        )
+    return _SESSIONS[run_id]
+
+
+def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode) -> NotebookSession:
+    workspace = workspace or Workspace()
+    for source, place in (*workspace.local_dirs, *workspace.local_files):
+        sandbox.upload(source, place)
+    for library in workspace.libraries:
+        for path, content in library.files:
+            sandbox.write_file(path, content)
+    session = NotebookSession(sandbox, workspace, mode)
+    for library in workspace.libraries:
+        # An import that fails is better told now than to the agent.
+        session.exec(f"import {library.name}", hidden=True)
+    if workspace.custom_init_code:
+        session.exec(workspace.custom_init_code, hidden=True)
+    _SESSIONS[sandbox.run_id] = session
+    return session

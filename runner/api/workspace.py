@@ -1,0 +1,110 @@
+"""Workspace: what is put into a sandbox before an agent works there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from runner.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Library:
+    """Code that the notebook can import, and that the prompt tells of.
+
+    `files` are its paths below the workspace, with what is in them. Made by the constructors
+    below; each raises UsageError for what Python could not import.
+    """
+
+    name: str
+    files: tuple[tuple[str, bytes], ...] = field(repr=False)
+    docs: str = ""
+
+    @classmethod
+    def from_code(cls, name: str, code: str) -> Self:
+        """A module out of its source."""
+        _check_name(name, "a library")
+        return cls(name, ((f"{name}.py", code.encode()),), _documented(name, code))
+
+    @classmethod
+    def from_file(cls, path: Path | str, name: str | None = None) -> Self:
+        """A module out of a .py file."""
+        path = Path(path)
+        if path.suffix != ".py" or not path.is_file():
+            raise UsageError(f"{path}: expected a .py file", hint="Library.from_directory?")
+        return cls.from_code(name or path.stem, _text(path))
+
+    @classmethod
+    def from_directory(cls, path: Path | str, name: str | None = None) -> Self:
+        """A package out of a directory, with all that is in it, data too."""
+        path = Path(path)
+        name = name or path.resolve().name
+        _check_name(name, "a package")
+        if not (path / "__init__.py").is_file():
+            raise UsageError(
+                f"{path}: expected a package: a directory with an __init__.py",
+                hint="what is no package: Workspace(local_dirs=[(path, place)])",
+            )
+        files = [
+            (f"{name}/{file.relative_to(path).as_posix()}", file.read_bytes())
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and "__pycache__" not in file.parts
+        ]
+        return cls(name, tuple(files), _documented(name, _text(path / "__init__.py")))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a session begins with.
+
+    `local_dirs` and `local_files` are pairs of a path here and its place in the workspace;
+    `custom_init_code` runs in the kernel first, and is in the journal but not in the notebook.
+    """
+
+    local_dirs: Sequence[tuple[Path | str, str]] = ()
+    local_files: Sequence[tuple[Path | str, str]] = ()
+    libraries: Sequence[Library] = ()
+    custom_init_code: str = ""
+
+    def facts(self) -> list[str]:
+        """What the prompt tells of it."""
+        copied = [f"{place}: copied in" for _, place in (*self.local_files, *self.local_dirs)]
+        return [*(f"library to import: {library.docs}" for library in self.libraries), *copied]
+
+
+def _check_name(name: str, what: str) -> None:
+    if not name.isidentifier():
+        raise UsageError(f"{name!r} is no name that Python can import; {what} needs another")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+def _documented(name: str, code: str) -> str:
+    """The name, the first line of its docstring, and its public functions and classes."""
+    try:
+        module = ast.parse(code)
+    except SyntaxError as error:
+        raise UsageError(f"library {name}, line {error.lineno}: {error.msg}") from error
+    lines = [f"{name}{_summary(module)}"]
+    for item in module.body:
+        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name[0] != "_":
+            given = ast.unparse(item.args)
+            returns = f" -> {ast.unparse(item.returns)}" if item.returns else ""
+            lines.append(f"{item.name}({given}){returns}{_summary(item)}")
+        elif isinstance(item, ast.ClassDef) and item.name[0] != "_":
+            lines.append(f"class {item.name}{_summary(item)}")
+    return "\n  - ".join(lines)
+
+
+def _summary(item: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
+    text = inspect.cleandoc(ast.get_docstring(item) or "").split("\n")[0]
+    return f": {text}" if text else ""
