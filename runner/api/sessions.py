@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from runner.api.sandbox import TIMEOUT_S, Sandbox, checked
@@ -42,8 +44,20 @@ class NotebookSession:
 
     @property
     def mcp_config(self) -> Mapping[str, Any]:
-        """What `run_agent` knows this session by."""
-        return {SERVER: {"run": self.sandbox.run_id}}
+        """How an MCP client starts a server of this session's tools; `run_agent` needs none.
+
+        It works while the sandbox lives, for Claude's Agent SDK and others too.
+        """
+        settings = self.sandbox.driven.settings
+        args = ["-m", "runner", "mcp", self.sandbox.run_id, "--mode", self.mode.value]
+        return {
+            SERVER: {
+                "type": "stdio",
+                "command": sys.executable,
+                "args": [*args, "--runs", str(Path(settings.runs).absolute())],
+                "env": {"RUNNER_STATE_DIR": str(settings.state_dir)},
+            }
+        }
 
     @property
     def jupyter_url(self) -> str:
@@ -88,12 +102,12 @@ def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
             f"mcp_config: {', '.join(others)}: other MCP servers are not in this version",
             hint="pass session.mcp_config",
         )
-    run_id = mcp_config.get(SERVER, {}).get("run", "")
-    if run_id not in _SESSIONS:
-        raise UsageError(
-            "mcp_config: no session of this process made it", hint="pass session.mcp_config"
-        )
-    return _SESSIONS[run_id]
+    for word in mcp_config.get(SERVER, {}).get("args", ()):
+        if session := _SESSIONS.get(word):
+            return session
+    raise UsageError(
+        "mcp_config: no session of this process made it", hint="pass session.mcp_config"
+    )
 
 
 def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode) -> NotebookSession:

@@ -23,6 +23,7 @@ COMMANDS = (
     "open",
     "exec",
     "shell",
+    "mcp",
     "fetch",
     "verify",
     "rebuild",

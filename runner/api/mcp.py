@@ -1,0 +1,69 @@
+"""The tools of a session for a client that speaks the Model Context Protocol."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server import Server, ServerRequestContext
+from mcp.server.stdio import stdio_server
+
+from runner import __version__
+from runner.agent.tools import Answer, Toolbox
+
+ABOUT = """\
+A Jupyter notebook in a sandbox, with its shell and its files. Variables stay in the kernel from
+cell to cell. "still running" is no failure: `wait` goes on waiting, `interrupt` stops it. A cell
+goes on when the connection does not."""
+
+
+def server_of(tools: Toolbox) -> Server[Any]:
+    """A server that has these tools; what goes wrong in one is told to the model in words."""
+
+    async def list_tools(_: ServerRequestContext[Any], __: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[types.Tool(**tool) for tool in tools.definitions()])
+
+    async def call_tool(
+        _: ServerRequestContext[Any], asked: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        call = partial(tools.call, asked.name, asked.arguments or {}, uuid.uuid4().hex)
+        # A client that goes away while a cell runs is not waited for, and the cell goes on.
+        answer = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        return types.CallToolResult(content=_content(answer), is_error=answer.is_error)
+
+    return Server(
+        "runner",
+        version=__version__,
+        instructions=ABOUT,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+def serve(tools: Toolbox) -> None:
+    """Serve on stdin and stdout until the client closes them."""
+    server = server_of(tools)
+
+    async def run() -> None:
+        async with stdio_server() as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
+
+    anyio.run(run)
+
+
+def _content(answer: Answer) -> list[types.ContentBlock]:
+    """Blocks of the Messages API as those of MCP."""
+    blocks: list[types.ContentBlock] = []
+    for block in answer.content:
+        if block["type"] == "image":
+            source = block["source"]
+            image = types.ImageContent(
+                type="image", data=source["data"], mime_type=source["media_type"]
+            )
+            blocks.append(image)
+        else:
+            blocks.append(types.TextContent(type="text", text=block["text"]))
+    return blocks

@@ -1,0 +1,79 @@
+"""`runner mcp`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.context import Cli
+from runner.cli.options import Run
+
+if TYPE_CHECKING:
+    from runner.config.sandbox import ExecutionMode
+
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode", metavar="MODE", help="notebook or cli: which tools; the experiment's if left out."
+    ),
+]
+Config = Annotated[
+    bool, typer.Option("--config", help="Print what a client needs to start it, and serve nothing.")
+]
+
+EXAMPLES = """
+runner mcp --config > .mcp.json
+claude mcp add runner -- runner mcp checkpoint-diffing-261123-0907-x7k2
+"""
+
+
+def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False) -> int:
+    """Serve the notebook, shell and files of a run's sandbox as MCP tools.
+
+    For Claude Code, Cursor and other clients of the Model Context Protocol, on stdin and stdout.
+    Cells are in the run's notebook, beside those of its agent, if it has one. A cell goes on when
+    the client leaves. `--config` prints the entry for a client's own file.
+    """
+    from runner.cli.sandbox import connected
+    from runner.config.sandbox import ExecutionMode
+    from runner.errors import UsageError
+
+    path, handle = cli.attach(run)
+    if mode not in (None, *ExecutionMode):
+        raise UsageError(f"--mode: there is no mode {mode!r}", hint="notebook or cli")
+    if config:
+        words = ["mcp", handle.run_id, *(["--mode", mode] if mode else [])]
+        places = ["--runs", str(Path(cli.settings.runs).absolute()), "--backend", handle.backend]
+        entry = {
+            "type": "stdio",
+            "command": sys.executable,
+            "args": ["-m", "runner", *words, *places],
+            "env": {"RUNNER_STATE_DIR": str(cli.settings.state_dir)},
+        }
+        cli.say(json.dumps({"mcpServers": {"runner": entry}}, indent=None if cli.json else 2))
+        return 0
+    try:
+        from runner.api.mcp import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "MCP is spoken with the package `mcp`, which is not installed here",
+            hint="pip install 'runner[mcp,agent]'",
+        ) from error
+    from runner.agent.tools import Toolbox
+
+    status = cli.engine.status(handle)
+    chosen = ExecutionMode(mode) if mode else _mode_of(status.run.plan)
+    with connected(cli, handle, status) as session:
+        cli.note(f"serving the tools of {handle.run_id} on stdin and stdout; {path} is its record")
+        serve(Toolbox(session, chosen))
+    return 0
+
+
+def _mode_of(plan: dict[str, object]) -> ExecutionMode:
+    from runner.plan import RunPlan
+
+    return RunPlan.model_validate(plan).experiment.sandbox.execution_mode
