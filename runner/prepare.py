@@ -98,8 +98,8 @@ def install_over(
 
 def note_environment(python: Path, plan: RunPlan, path: Path) -> None:
     """Write down which packages the kernel's Python has, for the record."""
-    freeze = packages.freeze(str(python))
-    path.write_text(json.dumps({"python": plan.python, "packages": list(freeze)}))
+    there = packages.installed(python)
+    path.write_text(json.dumps({"python": plan.python, "packages": list(there)}))
 
 
 def import_paths(plan: RunPlan, workspace: Path) -> tuple[Path, ...]:

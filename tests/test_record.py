@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner import locks
 from runner.errors import InfrastructureError, RecordError, RunnerError, RunNotFound
 from runner.record import (
     ChainedLog,
@@ -334,8 +335,18 @@ def test_a_record_is_one_when_its_inputs_and_its_first_line_are_there(
         patch.setattr(os, "write", killed)  # the first line is not even begun, and
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # nobody tidies up
         Record.create(tmp_path, "r3", PLAN)
-    assert (tmp_path / "r3").is_dir()
     assert runs(tmp_path) == [made.path]
+    assert not (tmp_path / "r3").exists()
+    (left,) = tmp_path.glob(".*")
+    held = locks.hold(left / ".lock")
+    assert held is not None
+    os.utime(left, (0, 0))
+    Record.create(tmp_path, "r4", PLAN)
+    assert left.is_dir(), "its maker lives, and takes its time"
+    os.close(held)
+    Record.create(tmp_path, "r5", PLAN)
+    assert not left.exists(), "the next one tidies up"
+    assert {path.name for path in runs(tmp_path)} == {"r1", "r4", "r5"}
 
     def fails(_: Record) -> None:
         raise KeyboardInterrupt

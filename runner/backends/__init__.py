@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from runner.backends.base import Backend
-from runner.settings import Settings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a sandbox's first process is in here, and needs no settings
+    from runner.backends.base import Backend
+    from runner.settings import Settings
 
 
 def backend_of(settings: Settings) -> Backend:

@@ -90,7 +90,7 @@ def to_json(state: RunState) -> str:
     return json.dumps(asdict(state), indent=2) + "\n"
 
 
-def from_json(text: str) -> RunState:
+def from_json(text: str | bytes) -> RunState:
     """Read run.json, an older or newer one too; raises ValueError where it is none."""
     found = json.loads(text)
     if not isinstance(found, dict):

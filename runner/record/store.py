@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
+import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,9 @@ _FIRST = re.compile(
     b'{"prev":"0{64}","seq":1,"time":"[^"]*","type":"run","schema":%d,.*}\n' % SCHEMA
 )
 """A record's first line. It holds the plan, and a list of runs need not parse it."""
-_BEGUN = "transcript.begun"
+_PART = ".part"
+_LEFT_S = 10.0
+"""How long after its directory a record's lock may come."""
 WITHHELD = "withheld"
 """Where outputs are that hold a secret value. Copies go without it, unless it is asked for."""
 RENDER_EVERY_S = 2.0
@@ -80,36 +83,42 @@ class Record:
     ) -> Self:
         """Make the directory, and write the first line when `fill` has added the inputs.
 
-        So a record, which is one from its first line on, has all that its run was given, whenever
-        its maker is killed. Raises RunnerError where the run exists, InfrastructureError when the
-        disk refuses; then nothing is left behind.
+        It has its name when it is whole: whenever its maker is killed, there is no record, or
+        one with all that its run was given. Raises RunnerError where the run exists,
+        InfrastructureError when the disk refuses; then nothing is left behind. What a killed
+        maker left, the next one removes.
         """
-        path = root / run_id
+        path, part = root / run_id, root / f".{run_id}{_PART}"
+        if path.exists():
+            raise RunnerError(f"{path}: is there already; a run id is used once")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
+            _sweep(root)
+            part.mkdir()
         except OSError as error:
-            if path.exists():
-                raise RunnerError(f"{path}: is there already; a run id is used once") from error
             raise disk_error(path, error) from error
+        held = None
         try:
+            held = locks.hold(part / ".lock")
             for name in ("outputs", "inputs", "logs"):
-                (path / name).mkdir()
-            (path / ".lock").touch()
-            record = cls(path, write=True, mask=mask)
+                (part / name).mkdir()
+            record = cls(part, write=True, mask=mask)
             fill(record)
-            # Under its name only when it is whole: the directory is no record before.
             line = {"seq": 1, "time": now(), "type": "run"}
-            with closing(record._log(_BEGUN)) as begun:
-                begun.append({**line, "schema": SCHEMA, "run_id": run_id, "plan": plan}, sync=True)
-            begun.path.replace(path / "transcript.jsonl")
-            record.render()
+            record.transcript.append(
+                {**line, "schema": SCHEMA, "run_id": run_id, "plan": plan}, sync=True
+            )
+            record.close()
+            part.rename(path)
         except BaseException as error:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
             if isinstance(error, OSError):
                 raise disk_error(path, error) from error
             raise
-        return record
+        finally:
+            if held is not None:
+                os.close(held)
+        return cls(path, write=True, mask=mask)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, mask: Mask = lambda text: text) -> Self:
@@ -185,7 +194,7 @@ class Record:
     def glance(self) -> RunState:
         """Give the state as run.json has it, which is quick; `state` where there is none."""
         try:
-            return from_json((self.path / "run.json").read_text())
+            return from_json((self.path / "run.json").read_bytes())
         except (OSError, ValueError, TypeError):
             return self.state()
 
@@ -286,6 +295,15 @@ class Record:
         self._render_after = start + max(RENDER_EVERY_S, 10 * took)
 
 
+def _sweep(root: Path) -> None:
+    """Remove what makers of records left that were killed."""
+    for part in root.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError):
+            old = time.time() - part.stat().st_mtime > _LEFT_S
+            if old and not locks.is_held(part / ".lock"):
+                shutil.rmtree(part)
+
+
 def place_of(output: Mapping[str, Any]) -> Path:
     """Where in the record the file of an item of an `outputs` line is."""
     return Path(WITHHELD if output.get("withheld") else "outputs", str(output.get("path")))
@@ -315,7 +333,7 @@ def rebuild(path: Path) -> None:
 
 def runs(root: Path) -> list[Path]:
     """List the runs below a directory, in no order: that is in their records, which take time."""
-    return [path.parent for path in root.glob("*/transcript.jsonl")]
+    return [path.parent for path in root.glob("[!.]*/transcript.jsonl")]
 
 
 def find(root: Path, run: str | None) -> Path:

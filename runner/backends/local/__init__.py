@@ -2,6 +2,7 @@
 
 backend.py      LocalBackend, the protocol
 paths.py        where everything of a run lies
+handle.py       what is known of its processes
 directory.py    that directory: filled, put right, removed
 commands.py     the two commands of a run
 environment.py  what their processes get of the user's environment
