@@ -64,17 +64,17 @@ _COMMON = {"json": (Json, False), "runs": (Runs, None), "backend": (Backend, Non
 
 
 @cache
-def app() -> Any:
-    """The whole command line, as a click command."""
+def app(asked: str = "") -> Any:
+    """The command line, as a click command; of one command alone, where that is what is asked."""
     # Help is plain text: rich's would take most of half a second to import.
     made = typer.Typer(
         name=PROGRAM, help=ABOUT, rich_markup_mode=None, add_completion=False, no_args_is_help=True
     )
     made.callback()(_nothing)
-    for name in COMMANDS:
+    for name in [asked] if asked in COMMANDS else COMMANDS:
         module = import_module(f"runner.cli.{name}")
         _add(made, name, module.command, module.EXAMPLES)
-    for name in GROUPS:
+    for name in () if asked in COMMANDS else GROUPS:
         module = import_module(f"runner.cli.{name}")
         group = typer.Typer(
             help=inspect.getdoc(module), rich_markup_mode=None, no_args_is_help=True

@@ -49,7 +49,7 @@ def run(argv: Sequence[str] | None) -> int:
 def _run(arguments: list[str]) -> int:
     from runner.cli.app import PROGRAM, app
 
-    command = app()
+    command = app(*arguments[:1])
     try:
         with command.make_context(PROGRAM, arguments) as context:
             return int(command.invoke(context) or 0)

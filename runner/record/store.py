@@ -26,7 +26,7 @@ from runner.record.run import RunFold, RunState, fold, from_json, to_json
 
 SCHEMA = 1
 _FIRST = re.compile(
-    b'{"prev":"0{64}","seq":1,"time":"[^"]*","type":"run","schema":%d,.*}\n' % SCHEMA
+    b'{"prev":"0{64}","seq":1,"time":"(?P<time>[^"]*)","type":"run","schema":%d,.*}\n' % SCHEMA
 )
 """A record's first line. It holds the plan, and a list of runs need not parse it."""
 _PART = ".part"
@@ -359,7 +359,10 @@ def _folded(path: Path) -> RunState:
 
 def _created(path: Path) -> str:
     with (path / "transcript.jsonl").open("rb") as file:
-        try:
-            return str(json.loads(file.readline()).get("time", ""))
-        except (ValueError, AttributeError):
-            return ""
+        line = file.readline()
+    if usual := _FIRST.match(line):
+        return usual["time"].decode()
+    try:
+        return str(json.loads(line).get("time", ""))
+    except (ValueError, AttributeError):
+        return ""
