@@ -188,13 +188,14 @@ def test_a_writer_stops_where_another_has_written(tmp_path: Path) -> None:
     """The agent of a lost node may still run when another has taken the run over."""
     plan = make_plan()
     mine = make_record(tmp_path, plan)
+    mine.say("state", state="starting", reason="")
     other = Record.open(mine.path, write=True)
     other.say("state", state="running", reason="")
     with pytest.raises(RecordError, match="another process wrote to it"):
         mine.say("state", state="ending", reason="")
     other.say("state", state="ending", reason="")
     chain = check_chain(mine.path / "transcript.jsonl")
-    assert (chain.lines, chain.bad) == (3, None)
+    assert (chain.lines, chain.bad) == (4, None)
 
 
 # -- another pod has come ------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine
+from command_line import HEEDS, CommandLine
 from git_server import git_server
 from gpu_stand_in import Smi
 from messages_api import messages_api
@@ -340,6 +340,7 @@ def started(file: Path, more: str = "pass", **env: str) -> subprocess.Popen[str]
         [sys.executable, str(file)],
         env=os.environ | env,
         cwd=file.parent,
+        preexec_fn=HEEDS,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
