@@ -44,13 +44,15 @@ class DrivenRun:
         self.outcome = DONE
         """How the run ends, unless the script raises."""
         self._keys: list[str] = []
+        self._mask = Mask(())
         path = Path(settings.runs).absolute() / plan.run_id
         self._lock = Record.open(path).take_lock()
         self.record = Record.open(path, write=True, mask=self._masked)
         self._open = contextlib.ExitStack()
         self._guard = threading.Lock()
         self._puller: Puller | None = None
-        self._over = False
+        self.over = False
+        """Whether it has ended, or is about to."""
         self.session: Session
         self._ready_at = time.monotonic()
 
@@ -63,7 +65,11 @@ class DrivenRun:
         Raises RunnerError where it does not come up: then it is gone, and the record says why.
         """
         handle = start(submission, settings, backend)
-        run = cls(submission.plan, settings, backend, handle)
+        try:
+            run = cls(submission.plan, settings, backend, handle)
+        except BaseException:
+            backend.delete(handle)
+            raise
         try:
             run._connect(script)
         except BaseException as error:
@@ -74,6 +80,7 @@ class DrivenRun:
     def use_key(self, value: str) -> None:
         """Mask this value in what is written from now on."""
         self._keys.append(value)
+        self._mask = Mask(self._keys)
 
     def catch_up(self) -> None:
         """Have the record hold the journal up to now."""
@@ -88,9 +95,9 @@ class DrivenRun:
     def end(self, outcome: Outcome | None = None) -> None:
         """Collect what was made, write the end, end the sandbox; a second call does nothing."""
         with self._guard:
-            if self._over:
+            if self.over:
                 return
-            self._over = True
+            self.over = True
         outcome, troubles = outcome or self.outcome, []
         with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
             after.callback(self._backend.delete, self._handle)
@@ -144,7 +151,7 @@ class DrivenRun:
         self._puller.start()
 
     def _masked(self, text: str) -> str:
-        return Mask(self._keys)(text) if self._keys else text
+        return self._mask(text)
 
 
 def script_name() -> str:

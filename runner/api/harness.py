@@ -23,6 +23,7 @@ from runner.config.experiment import AgentConfig
 from runner.config.explain import config_error
 from runner.errors import UsageError
 from runner.plan import RunPlan
+from runner.session import Session
 
 _ALIASES = {"claude": "anthropic"}
 
@@ -78,7 +79,7 @@ async def run_agent(
             max_cost_usd=max_cost_usd,
         ),
     )
-    driven = session.sandbox.driven
+    driven, own = session.sandbox.driven, session.sandbox.session
     plan = _plan(driven, agent, session, prompt)
     answering = _provider(agent, driven)
     if not driven.talking.acquire(blocking=False):
@@ -91,7 +92,7 @@ async def run_agent(
 
     def work() -> Outcome:
         try:
-            return _converse(driven, plan, session, answering, stop, tell)
+            return _converse(driven, own, plan, session, answering, stop, tell)
         finally:
             driven.talking.release()
             tell(None)
@@ -109,6 +110,7 @@ async def run_agent(
 
 def _converse(
     driven: DrivenRun,
+    own: Session,
     plan: RunPlan,
     session: NotebookSession,
     provider: Provider,
@@ -119,7 +121,6 @@ def _converse(
         if message := _message(type, line):
             tell(message)
 
-    own = session.sandbox.session
     driven.record.say("conversation", agent=plan.experiment.agent.model_dump(mode="json"))
     outcome = Loop(
         plan,

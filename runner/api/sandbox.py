@@ -10,9 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
+
 from runner.api.driven import DrivenRun, chosen, outcome_of, script_name
 from runner.backends import backend_of
 from runner.config.experiment import Experiment
+from runner.config.explain import config_error
 from runner.config.sandbox import SandboxConfig
 from runner.errors import OperationError, UsageError
 from runner.names import slug
@@ -72,10 +75,8 @@ class Sandbox:
                 hint="`runner submit FILE` runs an experiment file there",
             )
         script = script_name()
-        experiment = Experiment(
-            name=name or self._name or slug(Path(script).stem) or "sandbox",
-            task=f"Driven by {script}.",
-            sandbox=self.config,
+        experiment = _experiment(
+            name or self._name or slug(Path(script).stem) or "sandbox", script, self.config
         )
         submission = from_experiment(
             experiment, self._settings, Path(sys.argv[0]).parent, script, agent=False
@@ -83,7 +84,7 @@ class Sandbox:
         backend = backend_of(self._settings)
         self._driven = DrivenRun.begin(submission, self._settings, backend, script)
         # A script that forgets to end it does not leave it behind.
-        atexit.register(self.terminate)
+        atexit.register(self._leave)
         return self
 
     def terminate(self) -> None:
@@ -91,9 +92,7 @@ class Sandbox:
 
         A second call does nothing.
         """
-        if self._driven is not None:
-            atexit.unregister(self.terminate)
-            self._driven.end(outcome_of(sys.exc_info()[1]))
+        self._end(sys.exc_info()[1])
 
     def __enter__(self) -> Self:
         return self if self._driven else self.start()
@@ -101,8 +100,15 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._end(error)
+
+    def _leave(self) -> None:
+        """End it when Python leaves, by an exception that nobody caught or without one."""
+        self._end(getattr(sys, "last_value", None))
+
+    def _end(self, error: BaseException | None) -> None:
         if self._driven is not None:
-            atexit.unregister(self.terminate)
+            atexit.unregister(self._leave)
             self._driven.end(outcome_of(error))
 
     @property
@@ -114,7 +120,11 @@ class Sandbox:
 
     @property
     def session(self) -> Session:
-        """The client of its server."""
+        """The client of its server; UsageError when it has ended."""
+        if self.driven.over:
+            raise UsageError(
+                f"the sandbox of {self.run_id} has ended", hint="start another Sandbox"
+            )
         return self.driven.session
 
     @property
@@ -168,6 +178,13 @@ class Sandbox:
             self.write_file(path, source.read_bytes())
         else:
             raise UsageError(f"there is no file or directory {source}")
+
+
+def _experiment(name: str, script: str, config: SandboxConfig) -> Experiment:
+    try:
+        return Experiment(name=name, task=f"Driven by {script}.", sandbox=config)
+    except ValidationError as error:
+        raise config_error(error, Experiment, "Sandbox", {}) from error
 
 
 def checked(what: str, result: Result) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ class NotebookSession:
         )
 
 
-_SESSIONS: weakref.WeakValueDictionary[str, NotebookSession] = weakref.WeakValueDictionary()
+_SESSIONS: dict[str, NotebookSession] = {}
 
 
 def create_notebook_session(

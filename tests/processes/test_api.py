@@ -274,6 +274,48 @@ def test_a_sandbox_that_does_not_start_leaves_its_record_alone(place: Path) -> N
     assert not list((place / "state").glob("broken-*"))
 
 
+BARE = """\
+from runner import Sandbox
+
+sandbox = Sandbox(name="bare").start()
+sandbox.exec("echo made > outputs/made.txt")
+MORE
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "state", "words"),
+    [("pass", "done", "ended the sandbox"), ("1 / 0", "failed", "ZeroDivisionError")],
+)
+def test_a_script_that_ends_nothing_leaves_nothing(
+    more: str, state: str, words: str, place: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "bare.py"
+    file.write_text(BARE)
+    with started(file, more) as process:
+        process.communicate(timeout=90)
+    assert process.returncode == (state == "failed")
+    record = max((place / "runs").glob("bare-*"), key=lambda path: path.stat().st_ctime)
+    found = Record.open(record).state()
+    assert (found.state, [output["path"] for output in found.outputs]) == (state, ["made.txt"])
+    assert words in found.reason
+
+
+def test_a_sandbox_that_has_ended_is_told_of_in_words(place: Path, tmp_path: Path) -> None:
+    with Sandbox(name="over") as ended:
+        session = create_notebook_session(ended)
+    for use in (lambda: ended.exec("ls"), lambda: session.exec("1")):
+        with pytest.raises(UsageError, match="has ended"):
+            use()
+    with pytest.raises(UsageError, match="has ended"):
+        heard("Go.", session.mcp_config, provider="scripted", script=steps(tmp_path))
+
+
+def test_a_name_that_is_none_is_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="Sandbox: name: expected"):
+        Sandbox(name="No Name").start()
+
+
 def test_backends_that_it_is_not_for_are_refused_by_name(place: Path) -> None:
     with pytest.raises(UsageError, match="on `local` only, and not on docker"):
         Sandbox(backend="docker").start()
