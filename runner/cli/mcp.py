@@ -61,7 +61,7 @@ def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False
     except ModuleNotFoundError as error:
         raise UsageError(
             "MCP is spoken with the package `mcp`, which is not installed here",
-            hint="pip install 'runner[mcp,agent]'",
+            hint="pip install 'runner[mcp]'",
         ) from error
     from runner.agent.tools import Toolbox
 

@@ -21,6 +21,10 @@ MODULES = {
     ],
     "cli": ["runner.settings", "runner.plan", "runner.session", "runner.submission"],
 }
+MODULES["local"] = [
+    f"runner.api.{name}" for name in ("harness", "sandbox", "sessions", "workspace")
+]
+MODULES["mcp"] = ["runner.api.mcp", "runner.cli.mcp"]
 MODULES["cli"] += [
     f"runner.cli.{path.stem}" for path in Path(runner.cli.__file__).parent.glob("*.py")
 ]
@@ -28,6 +32,8 @@ ABSENT = {
     "sandbox": {"anthropic", "kubernetes", "docker"},
     "agent": {"jupyter-server", "ipykernel", "kubernetes", "docker"},
     "cli": {"jupyter-server", "ipykernel", "anthropic", "kubernetes"},
+    "local": {"kubernetes", "docker", "mcp"},
+    "mcp": {"jupyter-server", "ipykernel", "kubernetes", "docker"},
 }
 PROBE = """
 import importlib, sys
