@@ -162,11 +162,8 @@ def resume(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> Hand
     Raises UsageError for a run that goes on, or whose secrets are missing.
     """
     plan = _overridden(plan_of(path), overrides, settings, str(path))
-    if not plan.agent and Record.open(path).state().attempts:
-        raise UsageError(
-            f"run {plan.run_id} was driven by a script, and nothing else can go on with it",
-            hint="run the script again",
-        )
+    if Record.open(path).state().attempts:
+        _refuse_scripted(plan)
     plan, secrets = _allowed(plan, settings, str(path))
     return backend_of(settings).resume(plan, secrets)
 
@@ -182,6 +179,7 @@ def repeat(
     """The same run again: the same commits, pins, inputs and task, under a new id."""
     progress("reading the record")
     earlier = _overridden(plan_of(path), overrides or {}, settings, str(path))
+    _refuse_scripted(earlier)
     record = Record.open(path)
     kept = {earlier.score, earlier.script, *(item.sha256 for item in earlier.inputs)} - {None}
     plan = earlier.model_copy(
@@ -197,6 +195,15 @@ def repeat(
     plan, secrets = _allowed(plan, settings, str(path))
     blobs = {sha: record.input(sha) for sha in sorted(filter(None, kept))}
     return Submission(plan, secrets, blobs)
+
+
+def _refuse_scripted(plan: RunPlan) -> None:
+    if not plan.agent:
+        raise UsageError(
+            f"run {plan.run_id} was driven by a script, and nothing else can go on with it or "
+            "repeat it",
+            hint="run the script again",
+        )
 
 
 def _allowed(plan: RunPlan, settings: Settings, file: str) -> tuple[RunPlan, SecretValues]:

@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from runner.agent.puller import Puller
-from runner.agent.stop import Outcome
+from runner.agent.stop import Outcome, Stop
 from runner.agent.worker import interrupt_all, meet
-from runner.backends.base import Backend, Handle
+from runner.backends.base import Handle
+from runner.backends.local import LocalBackend
 from runner.errors import InfrastructureError, RunnerError
 from runner.masking import Mask
-from runner.plan import RunPlan
 from runner.record import Record
 from runner.session import Session
 from runner.settings import Settings
 from runner.submission import Submission, start
 
 READY_S = 10.0
-LET_GO_S = 30.0
-"""How long the sandbox may take to end."""
+LOOK_S = 0.2
+"""How often it is looked whether the run was cancelled."""
+AGENT_S = 20.0
+"""How long an agent that works when the sandbox is ended may take to leave."""
 DONE = Outcome("done", "the script ended the sandbox", 0)
+STOPPED = Outcome("cancelled", "the script ended the sandbox while its agent worked", 130)
 
 
 class DrivenRun:
@@ -36,20 +39,25 @@ class DrivenRun:
     Made by `begin`; `end` has to be called, whatever happens.
     """
 
-    def __init__(self, plan: RunPlan, settings: Settings, backend: Backend, handle: Handle) -> None:
+    def __init__(
+        self, submission: Submission, settings: Settings, backend: LocalBackend, handle: Handle
+    ) -> None:
+        plan = submission.plan
         self.plan, self.settings, self._backend, self._handle = plan, settings, backend, handle
         self.conversations = 0
         self.talking = threading.Lock()
         """Held while an agent works: the record tells of one conversation after the other."""
+        self.stop = Stop()
+        """What ends the agent that works."""
         self.outcome = DONE
         """How the run ends, unless the script raises."""
-        self._keys: list[str] = []
-        self._mask = Mask(())
+        self._keys = list(submission.secrets.values())
+        self._mask = Mask(self._keys)
         path = Path(settings.runs).absolute() / plan.run_id
         self._lock = Record.open(path).take_lock()
         self.record = Record.open(path, write=True, mask=self._masked)
         self._open = contextlib.ExitStack()
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._puller: Puller | None = None
         self.over = False
         """Whether it has ended, or is about to."""
@@ -58,7 +66,7 @@ class DrivenRun:
 
     @classmethod
     def begin(
-        cls, submission: Submission, settings: Settings, backend: Backend, script: str
+        cls, submission: Submission, settings: Settings, backend: LocalBackend, script: str
     ) -> DrivenRun:
         """Start the sandbox and wait until it is ready.
 
@@ -66,14 +74,14 @@ class DrivenRun:
         """
         handle = start(submission, settings, backend)
         try:
-            run = cls(submission.plan, settings, backend, handle)
+            run = cls(submission, settings, backend, handle)
         except BaseException:
             backend.delete(handle)
             raise
         try:
             run._connect(script)
         except BaseException as error:
-            run.end(_failed(error, "the sandbox was not ready"))
+            run.end(failed(error, "the sandbox was not ready"))
             raise
         return run
 
@@ -93,32 +101,50 @@ class DrivenRun:
         return self.plan.experiment.sandbox.timeout - (time.monotonic() - self._ready_at)
 
     def end(self, outcome: Outcome | None = None) -> None:
-        """Collect what was made, write the end, end the sandbox; a second call does nothing."""
+        """Collect what was made, write the end, end the sandbox.
+
+        An agent that works is stopped first. A second call waits for the first one's end.
+        """
         with self._guard:
             if self.over:
                 return
             self.over = True
-        outcome, troubles = outcome or self.outcome, []
-        with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
-            after.callback(self._backend.delete, self._handle)
-            after.callback(os.close, self._lock)
-            after.callback(self.record.close)
-            after.callback(self._open.close)
-            if self._puller is not None:
-                self.record.say("state", state="ending", reason=outcome.reason)
-                try:
-                    interrupt_all(self.session)
-                    troubles = [f"not collected: {words}" for words in self._puller.finish()]
-                except RunnerError as error:
-                    troubles = [f"not everything was collected: {error.message}"]
-            self.record.say(
-                "end",
-                state=outcome.state,
-                reason="; ".join([outcome.reason, *troubles]),
-                bound=outcome.bound,
-                exit_status=outcome.exit_status,
-                journal=self.record.journal_mark(),
-            )
+            self.stop.outcome = self.stop.outcome or STOPPED
+            self.talking.acquire(timeout=AGENT_S)
+            outcome, troubles = outcome or self.outcome, []
+            with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
+                after.callback(self._backend.delete, self._handle)
+                after.callback(os.close, self._lock)
+                after.callback(self.record.close)
+                after.callback(self._open.close)
+                if self._puller is not None:
+                    self.record.say("state", state="ending", reason=outcome.reason)
+                    try:
+                        troubles = self._collect(self._puller)
+                    except RunnerError as error:
+                        troubles = [f"not everything was collected: {error.message}"]
+                self.record.say(
+                    "end",
+                    state=outcome.state,
+                    reason="; ".join([outcome.reason, *troubles]),
+                    bound=outcome.bound,
+                    exit_status=outcome.exit_status,
+                    journal=self.record.journal_mark(),
+                )
+
+    def _collect(self, puller: Puller) -> list[str]:
+        """What is left in the sandbox; in words what could not be kept."""
+        if not self._backend.status(self._handle).sandbox_alive:
+            raise InfrastructureError("the sandbox is gone")
+        self.session.boot = self.session.info()["boot"]
+        interrupt_all(self.session)
+        return [f"not collected: {words}" for words in puller.finish()]
+
+    def _heed_cancel(self) -> None:
+        while not self.over:
+            if words := self._backend.cancelled(self._handle):
+                self.end(Outcome("cancelled", words, 130))
+            time.sleep(LOOK_S)
 
     def _connect(self, script: str) -> None:
         self.record.say(
@@ -149,6 +175,7 @@ class DrivenRun:
         quiet = self._open.enter_context(Session(endpoint, reconnect_s=READY_S))
         self._puller = Puller(quiet, self.record)
         self._puller.start()
+        threading.Thread(target=self._heed_cancel, name="cancel", daemon=True).start()
 
     def _masked(self, text: str) -> str:
         return self._mask(text)
@@ -163,10 +190,11 @@ def outcome_of(error: BaseException | None) -> Outcome | None:
     """How a run ends whose script raises this; None where it raises nothing, or leaves in peace."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
-    return _failed(error, "the script raised")
+    return failed(error, "the script raised")
 
 
-def _failed(error: BaseException, words: str) -> Outcome:
+def failed(error: BaseException, words: str) -> Outcome:
+    """The end of a run by this error; `words` say where it came up."""
     # Under asyncio Ctrl-C cancels the main task first.
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
         return Outcome(

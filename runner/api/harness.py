@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from runner.agent.loop import Loop
 from runner.agent.providers import Provider
 from runner.agent.stop import Outcome, Stop
 from runner.agent.tools import Toolbox
-from runner.api.driven import DrivenRun, chosen
+from runner.api.driven import DrivenRun, chosen, failed
 from runner.api.sessions import NotebookSession, session_of
 from runner.config.experiment import AgentConfig
 from runner.config.explain import config_error
-from runner.errors import UsageError
+from runner.errors import RunnerError, UsageError
 from runner.plan import RunPlan
 from runner.session import Session
 
+LEFT = Outcome("cancelled", "the script stopped listening to the agent", 130)
 _ALIASES = {"claude": "anthropic"}
 
 
@@ -85,14 +87,18 @@ async def run_agent(
     if not driven.talking.acquire(blocking=False):
         raise UsageError("an agent works in this sandbox: wait for its end, or start another one")
     loop, here = asyncio.get_running_loop(), asyncio.Queue[Message | None]()
-    stop = Stop()
+    stop = driven.stop = Stop()
 
     def tell(message: Message | None) -> None:
-        loop.call_soon_threadsafe(here.put_nowait, message)
+        with suppress(RuntimeError):  # the loop was closed, and nobody listens
+            loop.call_soon_threadsafe(here.put_nowait, message)
 
-    def work() -> Outcome:
+    def work() -> None:
         try:
-            return _converse(driven, own, plan, session, answering, stop, tell)
+            driven.outcome = _converse(driven, own, plan, session, answering, stop, tell)
+        except Exception as error:
+            driven.outcome = failed(error, "the agent gave up")
+            raise
         finally:
             driven.talking.release()
             tell(None)
@@ -101,11 +107,12 @@ async def run_agent(
     try:
         while (message := await here.get()) is not None:
             yield message
-        driven.outcome = await working
+        await working
     finally:
         if not working.done():
-            stop.outcome = Outcome("cancelled", "the script stopped listening to the agent", 130)
-            driven.outcome = await asyncio.shield(working)
+            stop.outcome = stop.outcome or LEFT
+            with suppress(RunnerError):
+                await asyncio.shield(working)
 
 
 def _converse(

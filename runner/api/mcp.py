@@ -12,7 +12,8 @@ from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 
 from runner import __version__
-from runner.agent.tools import Answer, Toolbox
+from runner.agent.tools import Answer, Toolbox, text
+from runner.errors import RunnerError
 
 ABOUT = """\
 A Jupyter notebook in a sandbox, with its shell and its files. Variables stay in the kernel from
@@ -31,7 +32,10 @@ def server_of(tools: Toolbox) -> Server[Any]:
     ) -> types.CallToolResult:
         call = partial(tools.call, asked.name, asked.arguments or {}, uuid.uuid4().hex)
         # A client that goes away while a cell runs is not waited for, and the cell goes on.
-        answer = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        try:
+            answer = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        except RunnerError as error:
+            answer = text(str(error), is_error=True)
         return types.CallToolResult(content=_content(answer), is_error=answer.is_error)
 
     return Server(

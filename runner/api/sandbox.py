@@ -6,6 +6,8 @@ import atexit
 import posixpath
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,13 +15,13 @@ from typing import Self
 from pydantic import ValidationError
 
 from runner.api.driven import DrivenRun, chosen, outcome_of, script_name
-from runner.backends import backend_of
+from runner.backends.local import LocalBackend
 from runner.config.experiment import Experiment
 from runner.config.explain import config_error
 from runner.config.sandbox import SandboxConfig
 from runner.errors import OperationError, UsageError
 from runner.names import slug
-from runner.session import Result, Session
+from runner.session import LostOperation, Result, Session
 from runner.settings import load_settings
 from runner.submission import from_experiment
 
@@ -81,7 +83,7 @@ class Sandbox:
         submission = from_experiment(
             experiment, self._settings, Path(sys.argv[0]).parent, script, agent=False
         )
-        backend = backend_of(self._settings)
+        backend = LocalBackend(self._settings)
         self._driven = DrivenRun.begin(submission, self._settings, backend, script)
         # A script that forgets to end it does not leave it behind.
         atexit.register(self._leave)
@@ -148,18 +150,21 @@ class Sandbox:
         Raises Failed where it does not end with status 0 within `timeout` seconds, unless `check`
         is false.
         """
-        result = self.session.shell(command, timeout_s=timeout)
-        return checked(f"`{command.splitlines()[0][:80]}`", result) if check else result
+        with heeding(self.session) as session:
+            result = session.shell(command, timeout_s=timeout)
+        return checked(f"`{command.strip().partition(chr(10))[0][:80]}`", result, check=check)
 
     def exec_python(self, code: str, timeout: float = TIMEOUT_S, *, check: bool = True) -> Result:
         """Run code in a Python process of its own, with the kernel's packages; as `exec`."""
-        result = self.session.shell(f"python -c {shlex.quote(code)}", timeout_s=timeout)
-        return checked("the Python code", result) if check else result
+        with heeding(self.session) as session:
+            result = session.shell(f"python -c {shlex.quote(code)}", timeout_s=timeout)
+        return checked("the Python code", result, check=check)
 
     def write_file(self, path: str, content: str | bytes) -> None:
         """Write a file of the workspace, and the directories it is in."""
         data = content.encode() if isinstance(content, str) else content
-        checked(f"writing {path}", self.session.write_file(in_workspace(path), data))
+        with heeding(self.session) as session:
+            checked(f"writing {path}", session.write_file(in_workspace(path), data))
 
     def read_file(self, path: str) -> bytes:
         """A file of the workspace."""
@@ -173,9 +178,11 @@ class Sandbox:
         """Copy a file or directory of this machine into the workspace."""
         source = Path(source)
         if source.is_dir():
-            checked(f"copying {source}", self.session.upload(source, in_workspace(path)))
+            with heeding(self.session) as session:
+                checked(f"copying {source}", session.upload(source, in_workspace(path)))
         elif source.is_file():
-            self.write_file(path, source.read_bytes())
+            into = path == "." or path.endswith("/")
+            self.write_file(posixpath.join(path, source.name) if into else path, _read(source))
         else:
             raise UsageError(f"there is no file or directory {source}")
 
@@ -187,8 +194,27 @@ def _experiment(name: str, script: str, config: SandboxConfig) -> Experiment:
         raise config_error(error, Experiment, "Sandbox", {}) from error
 
 
-def checked(what: str, result: Result) -> Result:
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def heeding(session: Session) -> Iterator[Session]:
+    """Tell once that another sandbox answers than before, whose variables are gone."""
+    try:
+        yield session
+    except LostOperation as error:
+        session.boot = error.boot
+        raise
+
+
+def checked(what: str, result: Result, *, check: bool = True) -> Result:
     """The result; raises Failed where it did not end well."""
+    if not check:
+        return result
     if not result.final or result.state != "ok" or result.exit not in (0, None):
         raise Failed(what, result)
     return result

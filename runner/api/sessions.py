@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runner.api.sandbox import TIMEOUT_S, Sandbox, checked
+from runner.api.sandbox import TIMEOUT_S, Sandbox, checked, heeding
 from runner.api.workspace import Workspace
 from runner.config.sandbox import ExecutionMode
 from runner.errors import UsageError
@@ -38,10 +39,11 @@ class NotebookSession:
 
         Raises Failed where it raises, or goes on after `timeout` seconds, unless `check` is false.
         """
-        result = self.sandbox.session.run(code, hidden=hidden, timeout_s=timeout)
+        with heeding(self.sandbox.session) as session:
+            result = session.run(code, hidden=hidden, timeout_s=timeout)
         return checked("the cell", result) if check else result
 
-    @property
+    @cached_property
     def mcp_config(self) -> Mapping[str, Any]:
         """How an MCP client starts a server of this session's tools; `run_agent` needs none.
 
@@ -73,7 +75,7 @@ class NotebookSession:
         )
 
 
-_SESSIONS: dict[str, NotebookSession] = {}
+_SESSIONS: list[NotebookSession] = []
 
 
 def create_notebook_session(
@@ -101,8 +103,8 @@ def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
             f"mcp_config: {', '.join(others)}: other MCP servers are not in this version",
             hint="pass session.mcp_config",
         )
-    for word in mcp_config.get(SERVER, {}).get("args", ()):
-        if session := _SESSIONS.get(word):
+    for session in reversed(_SESSIONS):
+        if mcp_config.get(SERVER) is session.mcp_config[SERVER]:
             return session
     raise UsageError(
         "mcp_config: no session of this process made it", hint="pass session.mcp_config"
@@ -122,5 +124,5 @@ def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode)
         session.exec(f"import {library.name}", hidden=True)
     if workspace.custom_init_code:
         session.exec(workspace.custom_init_code, hidden=True)
-    _SESSIONS[sandbox.run_id] = session
+    _SESSIONS.append(session)
     return session

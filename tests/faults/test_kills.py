@@ -30,6 +30,7 @@ from tiny_runs import Lab, Run, cell, end, held, tool, until
 from victims import strike
 
 from runner.backends.base import Status
+from runner.record import runs
 
 STEPS = [
     cell(counted("c0", 20, every_s=0.02, before="begun = 'begun'")),
@@ -95,7 +96,7 @@ def submitted_by_a_client_that_is_killed(lab: Lab, after_s: float) -> Run | None
     with line.starting("submit", str(lab.write(STEPS))) as started:
         time.sleep(after_s)  # the moment
         started.kill()
-    made = [file.parent.name for file in (lab.top / "runs").glob("*/transcript.jsonl")]
+    made = [path.name for path in runs(lab.top / "runs")]
     return lab.adopt(lab.backend.attach(made[0])) if made else None
 
 

@@ -35,6 +35,7 @@ from runner import (
 from runner.errors import InfrastructureError, UsageError
 from runner.record import Record, read_lines
 from runner.record.verify import verify
+from runner.session import LostOperation
 
 HELPER = '"""Counts."""\n\ndef twice(n: int, *, by: int = 2) -> int:\n    """Twice as much."""\n    return by * n\n'
 
@@ -103,7 +104,12 @@ def test_commands_and_files(sandbox: Sandbox) -> None:
     sandbox.ensure_dir("/workspace/data/empty")
     assert sandbox.exec("ls data").text.split() == ["a.txt", "b.bin", "empty"]
     assert sandbox.read_file("data/a.txt") == "ä".encode()
+    here = Path(__file__)
+    sandbox.upload(here)
+    sandbox.upload(here, "data/")
+    assert sandbox.read_file(f"data/{here.name}") == sandbox.read_file(here.name)
     assert sandbox.exec("exit 3", check=False).exit == 3
+    assert sandbox.exec("").text == ""
     with pytest.raises(Failed, match=r"`cat nothing`: exit status 1") as caught:
         sandbox.exec("cat nothing")
     assert "nothing" in caught.value.result.text
@@ -193,6 +199,7 @@ def test_an_agent_works_and_is_heard(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_an_agent_of_a_cli_session_has_no_cells(sandbox: Sandbox, tmp_path: Path) -> None:
     session = create_cli_session(sandbox)
+    create_notebook_session(sandbox)  # another one, with tools of its own
     assert session.mode is ExecutionMode.CLI
     script = steps(
         tmp_path, call("run_cell", source="1"), call("run_shell", command="echo $COLOUR")
@@ -201,6 +208,41 @@ def test_an_agent_of_a_cli_session_has_no_cells(sandbox: Sandbox, tmp_path: Path
     tools = [message for message in said if message.role == "tool"]
     assert "there is no tool run_cell" in tools[0].text
     assert tools[1].text.startswith("blue")
+
+
+def test_a_sandbox_that_is_ended_stops_its_agent(place: Path, tmp_path: Path) -> None:
+    script = steps(
+        tmp_path,
+        call("run_cell", source="import time\ntime.sleep(600)"),
+        call("run_shell", command="echo again"),
+    )
+
+    async def leave(started: Sandbox) -> None:
+        session = create_notebook_session(started)
+        with started:
+            listening = run_agent("Wait.", session.mcp_config, provider="scripted", script=script)
+            async for message in listening:
+                if message.role == "assistant":
+                    break
+
+    started = Sandbox(name="left").start()
+    asyncio.run(leave(started))
+    state = Record.open(started.record).state()
+    assert (state.state, state.turns) == ("cancelled", 1)
+    assert kinds(started.record)[-1] == "end"
+    assert verify(started.record, None).ok
+
+
+def test_a_server_that_crashed_is_told_of_once(place: Path) -> None:
+    with Sandbox(name="crashed") as sandbox:
+        for process in processes_of(place):
+            if "runner.sandbox" in process.cmdline() and sandbox.run_id in str(process.cmdline()):
+                process.kill()
+        with pytest.raises(LostOperation):
+            sandbox.exec("echo one")
+        sandbox.exec("echo two > outputs/two.txt")
+    state = Record.open(sandbox.record).state()
+    assert (state.state, [output["path"] for output in state.outputs]) == ("done", ["two.txt"])
 
 
 def test_who_stops_listening_stops_the_cell(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -223,13 +265,15 @@ def test_who_stops_listening_stops_the_cell(sandbox: Sandbox, tmp_path: Path) ->
 
 def test_two_agents_at_once_in_one_sandbox_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     session = create_notebook_session(sandbox)
-    script = steps(tmp_path)
+    source = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
+    script = steps(tmp_path, call("run_cell", source=source))
 
     async def both() -> list[Message]:
         first = run_agent("One.", session.mcp_config, provider="scripted", script=script)
         await anext(first)
         with pytest.raises(UsageError, match="an agent works in this sandbox"):
             await anext(run_agent("Two.", session.mcp_config, provider="scripted", script=script))
+        sandbox.write_file("go", "")
         return [message async for message in first]
 
     assert asyncio.run(both())[-1].text == "That is all."
@@ -428,6 +472,7 @@ def test_a_seer_script_is_a_run(place: Path, script: Path) -> None:
     [
         ("raise ValueError('on purpose')", "failed", "the script raised: ValueError: on purpose"),
         ("import sys; sys.exit(5)", "failed", "the script raised: SystemExit: 5"),
+        ("sandbox.exec('no-such-command router-canary-98765')", "failed", "`no-such-command ***`"),
         ("import os; os.kill(os.getpid(), 2); await asyncio.sleep(60)", "cancelled", "Ctrl-C"),
     ],
 )
@@ -443,7 +488,30 @@ def test_a_script_that_raises_says_so_in_the_record(
     found = newest(place).state()
     assert found.state == state, err
     assert words in found.reason
+    assert "router-canary" not in (newest(place).path / "transcript.jsonl").read_text()
     assert not list((place / "state").glob("main-*"))
+
+
+def test_a_script_whose_run_is_cancelled_keeps_what_was_made(place: Path, script: Path) -> None:
+    line = CommandLine(place, RUNNER_STATE_DIR=str(place / "state"))
+    more = "sandbox.exec('echo late > outputs/late.txt; echo there > there; sleep 600', 700)"
+    with (
+        messages_api([{"text": "Done."}]) as server,
+        started(script, more, ANTHROPIC_BASE_URL=server.url) as process,
+    ):
+        assert process.stdout is not None
+        assert any(said.startswith("Notebook") for said in process.stdout)
+        run = newest(place)
+        there = place / "state" / run.path.name / "workspace" / "there"
+        until(there.exists, "the command runs")
+        told = line("cancel", run.path.name)
+        assert told.status == 0, told
+        _, err = process.communicate(timeout=60)
+    assert process.returncode != 0, err
+    state = run.state()
+    assert (state.state, state.exit_status) == ("cancelled", 130)
+    assert "late.txt" in [output["path"] for output in state.outputs]
+    assert verify(run.path, None).ok
 
 
 def test_a_script_that_is_killed_leaves_a_run_that_can_be_cancelled(
@@ -464,6 +532,8 @@ def test_a_script_that_is_killed_leaves_a_run_that_can_be_cancelled(
     told = line("status", run.path.name)
     assert "interrupted: its script is gone (its sandbox still runs)" in " ".join(told.out.split())
     told = line("resume", run.path.name)
+    assert (told.status, "was driven by a script" in told.err) == (2, True)
+    told = line("submit", str(run.path))
     assert (told.status, "was driven by a script" in told.err) == (2, True)
     assert line("cancel", run.path.name).status == 0
     assert run.state().state == "cancelled"

@@ -176,13 +176,21 @@ class LocalBackend:
         from runner.backends.local import ending
 
         paths, record = self._paths(handle.run_id), self._record(handle.run_id)
-        # A script that drives the sandbox is the user's: it finds its sandbox gone, and says so.
-        driven = not record.state().plan.get("agent", True) and record.alive()
-        words = "" if driven else ending.end_agent(paths, record, grace_s)
+        # The process of a script is the user's own: it is told, and ends its sandbox itself.
+        driven = not record.state().plan.get("agent", True)
+        end = ending.end_driven if driven else ending.end_agent
+        words = end(paths, record, grace_s)
         run = record.state()
-        if not (driven or alone(run)) and (not run.is_over or run.state == "interrupted"):
+        if not (record.alive() or alone(run)) and (not run.is_over or run.state == "interrupted"):
             ending.write_end(paths, record, words)
         ending.end_sandbox(paths)
+
+    def cancelled(self, handle: Handle) -> str:
+        """Why the run was cancelled; empty where it was not."""
+        try:
+            return self._paths(handle.run_id).cancel.read_text()
+        except FileNotFoundError:
+            return ""
 
     def delete(self, handle: Handle) -> None:
         """Remove the sandbox's directory, ending the run first; the record stays."""

@@ -52,6 +52,14 @@ def end_agent(paths: Paths, record: Record, grace_s: float) -> str:
     return f"the agent did not end within {grace_s:g} s and was killed"
 
 
+def end_driven(paths: Paths, record: Record, grace_s: float) -> str:
+    """Have a script end the run that it drives; one that does not finds its sandbox gone."""
+    if record.alive() and paths.root.is_dir():
+        paths.cancel.write_text(REASON)
+        processes.wait_until(lambda: not record.alive(), grace_s)
+    return ""
+
+
 def write_end(paths: Paths, record: Record, words: str) -> None:
     """Collect what the sandbox still has, and write the end that no agent has written."""
     lock = record.take_lock()

@@ -59,6 +59,8 @@ def resume(
         if paths.release.exists():
             processes.wait_until(lambda: not locks.is_held(paths.lock), RELEASED_S)
         if locks.is_held(paths.lock):
+            if not plan.agent:
+                raise UsageError(f"the sandbox of {plan.run_id} runs, and it has no agent")
             handle = Handle(NAME, plan.run_id, read_handle(paths))
             return _start_agent(plan, secrets, paths, record, lock, handle, "resumed")
         directory.sweep(paths)
