@@ -82,7 +82,7 @@ def from_experiment(
 
     `looked` is what was looked up for others, which is not looked up again.
     """
-    _check_price(experiment, settings, file)
+    check_price(experiment, settings, file)
     looked = looked or LookUps(settings)
     folders = [folder.absolute(), Path.cwd()]
     resolved = looked.backend_for(
@@ -208,7 +208,7 @@ def _refuse_scripted(plan: RunPlan) -> None:
 
 def _allowed(plan: RunPlan, settings: Settings, file: str) -> tuple[RunPlan, SecretValues]:
     """The plan as it can be carried out here, which may be another machine than before."""
-    _check_price(plan.experiment, settings, file)
+    check_price(plan.experiment, settings, file)
     here = backend_of(settings).allowed(plan, folders=[Path.cwd()], file=file)
     update = {
         "gpus": here.gpus,
@@ -247,8 +247,8 @@ def _overridden(
     return plan.model_copy(update=changes)
 
 
-def _check_price(experiment: Experiment, settings: Settings, file: str) -> None:
-    """Refuse a bound in dollars where nobody knows the model's price."""
+def check_price(experiment: Experiment, settings: Settings, file: str) -> None:
+    """Refuse a bound in dollars where nobody knows the model's price; raises ConfigError."""
     agent = experiment.agent
     if agent.max_cost_usd is not None and agent.model and settings.price(agent.model) is None:
         raise ConfigError(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from runner.config.sandbox import ExecutionMode
-from runner.plan import RunPlan
+from runner.plan import PinnedModel, RunPlan
 
 _NOTEBOOK = """\
 You carry out a research experiment in a Jupyter notebook, through tools. The task is the first \
@@ -42,6 +42,12 @@ def system_prompt(plan: RunPlan, more: Sequence[str] = ()) -> str:
     return f"{_CLI if cli else _NOTEBOOK}\n\n{_COMMON}\n\nWhat there is:\n{facts}"
 
 
+def model_fact(model: PinnedModel) -> str:
+    """Where a model of the plan is, as code finds it."""
+    which = f'"{model.name}", revision="{model.commit}", local_files_only=True'
+    return f"a model that is on disk: from_pretrained({which})"
+
+
 def _facts(plan: RunPlan) -> list[str]:
     sandbox, agent = plan.experiment.sandbox, plan.experiment.agent
     facts = [f"Python {plan.python}, with {_packages(plan) or 'no packages asked for'}"]
@@ -51,9 +57,7 @@ def _facts(plan: RunPlan) -> list[str]:
     facts += [f"{name}: {size}" for name, size in sizes.items() if size]
     for repo in plan.repos:
         facts.append(f"{repo.name}/: {repo.url} at {repo.commit[:12]}, importable")
-    for model in plan.models:
-        which = f'"{model.name}", revision="{model.commit}", local_files_only=True'
-        facts.append(f"a model that is on disk: from_pretrained({which})")
+    facts += [model_fact(model) for model in plan.models]
     facts += [f"{copied.path}: copied in" for copied in sandbox.local_files + sandbox.local_dirs]
     for path in plan.experiment.workspace.libraries:
         facts.append(f"library to import: {path.stem}")

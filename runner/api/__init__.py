@@ -5,4 +5,5 @@ driven.py     its run: the record, what is pulled into it, how it ended
 sessions.py   the notebook or the shell of a sandbox
 workspace.py  what is put into it: files, libraries
 harness.py    run_agent: a model works in a session
+mcp.py        the tools of a session for clients of MCP; mcp_config.py: how they start it
 """

@@ -25,6 +25,7 @@ from runner.config.explain import config_error
 from runner.errors import RunnerError, UsageError
 from runner.plan import RunPlan
 from runner.session import Session
+from runner.submission import check_price
 
 LEFT = Outcome("cancelled", "the script stopped listening to the agent", 130)
 _ALIASES = {"claude": "anthropic"}
@@ -177,12 +178,8 @@ def _plan(driven: DrivenRun, agent: AgentConfig, session: NotebookSession, promp
     experiment = plan.experiment.model_copy(
         update={"agent": agent, "task": prompt, "sandbox": sandbox}
     )
+    check_price(experiment, driven.settings, "run_agent")
     price = driven.settings.price(agent.model) if agent.model else None
-    if agent.max_cost_usd is not None and agent.model and price is None:
-        raise UsageError(
-            f"run_agent: max_cost_usd: nobody knows the price of {agent.model}",
-            hint=f'add [prices."{agent.model}"] to the settings',
-        )
     # Operations have ids by the run's and the turn, and each conversation has turns of its own.
     driven.conversations += 1
     run_id = f"{plan.run_id}-{driven.conversations}"

@@ -63,7 +63,7 @@ class Sandbox:
         self._settings = load_settings(**chosen(backend=backend, runs=runs))
         self._driven: DrivenRun | None = None
 
-    def start(self, name: str | None = None) -> Self:
+    def start(self) -> Self:
         """Start it, and wait until its kernel is ready.
 
         Raises UsageError and ConfigError for what can be mended before anything starts, and
@@ -78,7 +78,7 @@ class Sandbox:
             )
         script = script_name()
         experiment = _experiment(
-            name or self._name or slug(Path(script).stem) or "sandbox", script, self.config
+            self._name or slug(Path(script).stem) or "sandbox", script, self.config
         )
         submission = from_experiment(
             experiment, self._settings, Path(sys.argv[0]).parent, script, agent=False

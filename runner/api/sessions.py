@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from runner.agent.prompt import model_fact
+from runner.api.mcp_config import SERVER, mcp_config
 from runner.api.sandbox import TIMEOUT_S, Sandbox, checked, heeding
 from runner.api.workspace import Workspace
 from runner.config.sandbox import ExecutionMode
 from runner.errors import UsageError
 from runner.session import Result
-
-SERVER = "runner"
-"""The name of a session's tools among the MCP servers of a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +38,7 @@ class NotebookSession:
         """
         with heeding(self.sandbox.session) as session:
             result = session.run(code, hidden=hidden, timeout_s=timeout)
-        return checked("the cell", result) if check else result
+        return checked("the cell", result, check=check)
 
     @cached_property
     def mcp_config(self) -> Mapping[str, Any]:
@@ -49,16 +46,7 @@ class NotebookSession:
 
         It works while the sandbox lives, for Claude's Agent SDK and others too.
         """
-        settings = self.sandbox.driven.settings
-        args = ["-m", "runner", "mcp", self.sandbox.run_id, "--mode", self.mode.value]
-        return {
-            SERVER: {
-                "type": "stdio",
-                "command": sys.executable,
-                "args": [*args, "--runs", str(Path(settings.runs).absolute())],
-                "env": {"RUNNER_STATE_DIR": str(settings.state_dir)},
-            }
-        }
+        return mcp_config(self.sandbox.run_id, self.sandbox.driven.settings, self.mode.value)
 
     @property
     def jupyter_url(self) -> str:
@@ -68,11 +56,7 @@ class NotebookSession:
     @property
     def model_info_text(self) -> str:
         """What the prompt says of models that are there; empty without any."""
-        return "\n".join(
-            f'On disk: {model.name}, by from_pretrained("{model.name}", '
-            f'revision="{model.commit}", local_files_only=True)'
-            for model in self.sandbox.driven.plan.models
-        )
+        return "\n".join(model_fact(model) for model in self.sandbox.driven.plan.models)
 
 
 _SESSIONS: list[NotebookSession] = []

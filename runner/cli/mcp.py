@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +36,7 @@ def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False
     Cells are in the run's notebook, beside those of its agent, if it has one. A cell goes on when
     the client leaves. `--config` prints the entry for a client's own file.
     """
+    from runner.api.mcp_config import mcp_config
     from runner.cli.sandbox import connected
     from runner.config.sandbox import ExecutionMode
     from runner.errors import UsageError
@@ -46,15 +45,8 @@ def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False
     if mode not in (None, *ExecutionMode):
         raise UsageError(f"--mode: there is no mode {mode!r}", hint="notebook or cli")
     if config:
-        words = ["mcp", handle.run_id, *(["--mode", mode] if mode else [])]
-        places = ["--runs", str(Path(cli.settings.runs).absolute()), "--backend", handle.backend]
-        entry = {
-            "type": "stdio",
-            "command": sys.executable,
-            "args": ["-m", "runner", *words, *places],
-            "env": {"RUNNER_STATE_DIR": str(cli.settings.state_dir)},
-        }
-        cli.say(json.dumps({"mcpServers": {"runner": entry}}, indent=None if cli.json else 2))
+        found = mcp_config(handle.run_id, cli.settings, mode)
+        cli.say(json.dumps({"mcpServers": found}, indent=None if cli.json else 2))
         return 0
     try:
         from runner.api.mcp import serve

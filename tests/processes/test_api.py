@@ -287,7 +287,11 @@ def test_two_agents_at_once_in_one_sandbox_are_refused(sandbox: Sandbox, tmp_pat
         (None, {"provider": "gpt"}, 'provider: expected "anthropic" or "scripted"'),
         (None, {"max_turns": 0}, "max_turns: expected a number of 1 or more"),
         (None, {"llm_secret": "NOT_THERE"}, "missing secrets: NOT_THERE"),
-        (None, {"model": "nobodys", "max_cost_usd": 1.0}, "nobody knows the price of nobodys"),
+        (
+            None,
+            {"model": "nobodys", "max_cost_usd": 1.0},
+            "max_cost_usd: expected a model whose price is known, or the price of nobodys",
+        ),
     ],
 )
 def test_a_wrong_call_of_an_agent_is_refused(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import Lab, cell, end, pids, processes_of, until, waiting
 
+from runner.errors import UsageError
 from runner.record.verify import verify
 
 
@@ -216,3 +217,10 @@ def test_a_sandbox_that_is_gone_ends_the_run_at_once(lab: Lab, tmp_path: Path) -
     assert status.reason.startswith("the sandbox ended")
     assert "not everything was collected: the sandbox is gone" in status.reason
     assert verify(run.path, None).ok
+
+
+def test_a_sandbox_alone_that_runs_is_not_resumed(lab: Lab) -> None:
+    run = lab.submit(agent=False)
+    with pytest.raises(UsageError, match="runs, and it has no agent"):
+        run.resume()
+    assert run.status.sandbox_alive

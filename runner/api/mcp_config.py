@@ -1,0 +1,28 @@
+"""How a client of the Model Context Protocol starts a server for a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from runner.settings import Settings
+
+SERVER = "runner"
+"""The name of a run's tools among the MCP servers of a model."""
+
+
+def mcp_config(run_id: str, settings: Settings, mode: str | None = None) -> dict[str, Any]:
+    """What goes below `mcpServers` in a client's file: the server's name and its command.
+
+    `mode` is notebook or cli; the experiment's if left out. It holds wherever the client starts it.
+    """
+    words = ["mcp", run_id, *(["--mode", mode] if mode else [])]
+    places = ["--runs", str(Path(settings.runs).absolute()), "--backend", settings.backend]
+    entry = {
+        "type": "stdio",
+        "command": sys.executable,
+        "args": ["-m", "runner", *words, *places],
+        "env": {"RUNNER_STATE_DIR": str(settings.state_dir)},
+    }
+    return {SERVER: entry}
