@@ -226,3 +226,39 @@ def test_a_supervisor_whose_worker_left_to_another_pod_writes_nothing(tmp_path: 
     told = subprocess.run([sys.executable, "-c", SUPERVISE, file], capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (writer.LEFT, ""), told.stderr
     assert (record.path / "transcript.jsonl").read_bytes() == before
+
+
+# -- a worker that is killed when it has said how the run ended ----------------------------
+
+ENDS_AND_DIES = """
+import os, signal, sys
+from pathlib import Path
+from runner.record import Record, now
+path = Path(sys.argv[1])
+end = {"state": "bound", "reason": "", "bound": "turns", "exit_status": 4, "journal": {}}
+line = {"seq": 2, "time": now(), "type": "end", **end}
+Record.open(path, write=True).transcript.append(line, sync=True)
+(path / f".{os.getpid()}.0a1b2c3d.tmp").write_text("{")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_is_killed_after_its_last_line_leaves_a_whole_record(tmp_path: Path) -> None:
+    record = make_record(tmp_path, make_plan())
+    record.close()
+    program = tmp_path / "worker"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{ENDS_AND_DIES}' {record.path}\n")
+    program.chmod(0o755)
+    options = AgentOptions(
+        record=record.path,
+        url="http://127.0.0.1:1",
+        token_file=tmp_path / "token",
+        cancel=tmp_path / "cancel",
+    )
+    file = tmp_path / "options.json"
+    file.write_text(options.model_dump_json())
+    supervise = SUPERVISE.replace("/bin/false", str(program))
+    told = subprocess.run([sys.executable, "-c", supervise, file], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "4\n"), told.stderr
+    assert (record.glance().state, record.glance().exit_status) == ("bound", 4)
+    assert not list(record.path.glob(".*.tmp"))

@@ -21,7 +21,7 @@ from test_record import JOURNAL, PLAN, journal_line
 from runner.errors import RecordError
 from runner.record import Record, read_lines, rebuild
 from runner.record import stream as streaming
-from runner.record.closing import close
+from runner.record.closing import close, render
 from runner.record.copy import Diverged, RecordCopy, head_at, whole_bytes
 from runner.record.receiver import Receiver
 from runner.record.stream import frames
@@ -422,6 +422,22 @@ def test_a_record_that_is_driven_is_not_closed(
     with pytest.raises(RecordError, match="another process drives"):
         close(record.path, "failed", "x", 3)
     os.close(lock)
+
+
+def test_a_record_that_its_writer_could_not_render_is_rendered(record: Record) -> None:
+    grow(record)
+    before = (record.path / "run.json").read_bytes()
+    finish(record)
+    (record.path / "run.json").write_bytes(before)
+    left = record.path / ".123.0a1b2c3d.tmp"
+    left.touch()
+    lock = record.take_lock()
+    render(record)
+    assert left.exists(), "somebody drives it"
+    os.close(lock)
+    render(record)
+    assert (record.glance().state, left.exists()) == ("done", False)
+    assert verify(record.path).ok
 
 
 def test_a_rebuilt_copy_is_the_same(record: Record, tmp_path: Path) -> None:

@@ -65,8 +65,10 @@ def supervise(file: Path) -> int:
             os._exit(writer.LEFT)  # the worker left for that; not another word is to be written
         if _attempts(options) > attempt:
             return LEFT
-        if _ended(options, begin):
-            return status
+        if (end := _end_since(options, begin)) is not None:
+            if status != end:  # killed when it had said so
+                Record.open(options.record, write=True).close()
+            return end
         words = f"the agent's process {_words(status)}"
         if leaving:
             break
@@ -103,10 +105,11 @@ def _attempts(options: AgentOptions) -> int:
     return Record.open(options.record).state().attempts
 
 
-def _ended(options: AgentOptions, begin: int) -> bool:
-    """Whether an `end` line was written after the first `begin` lines."""
+def _end_since(options: AgentOptions, begin: int) -> int | None:
+    """The run's exit status, if an `end` line was written after the first `begin` lines."""
     lines = [line for line, _ in read_lines(options.record / "transcript.jsonl")]
-    return any(line["type"] == "end" for line in lines[begin:])
+    ends = [line["exit_status"] for line in lines[begin:] if line["type"] == "end"]
+    return ends[-1] if ends else None
 
 
 def _words(status: int) -> str:

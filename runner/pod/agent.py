@@ -97,6 +97,7 @@ def drive(record: Path, held: contextlib.ExitStack) -> int:
     )
     if begin.over is not None:
         step.say("the run is over: an earlier pod ended it, and was gone before that was seen")
+        Record.open(record, write=True).close()
         return begin.over
     if begin.refusal:
         return _refuse(record, begin.refusal)

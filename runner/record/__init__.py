@@ -8,7 +8,7 @@
     verify.py   was it altered
     travel.py   as an archive, to where there is none
     copy.py     RecordCopy: kept up to date from elsewhere; stream.py sends, receiver.py takes
-    closing.py  the end of a run that ended without a word
+    closing.py  the end of a run that ended without a word, or with half of one
 
 docs/record.md has the formats.
 """

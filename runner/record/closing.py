@@ -1,10 +1,14 @@
-"""Ending a record whose run ended without a word."""
+"""Ending a record whose run ended without a word, or with half of one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+from runner.errors import RunnerError
+from runner.record.files import unfinished
+from runner.record.run import to_json
 from runner.record.store import Record
 
 
@@ -32,3 +36,24 @@ def close(path: Path, state: str, reason: str, exit_status: int | None) -> bool:
     finally:
         os.close(lock)
     return True
+
+
+def render(record: Record) -> None:
+    """Render a record, where who wrote it was killed before that.
+
+    Nothing where somebody drives the run, or the record can only be read here.
+    """
+    with contextlib.suppress(OSError, RunnerError):
+        if record.alive() or not (_behind(record) or any(unfinished(record.path))):
+            return
+        lock = record.take_lock(0.0)
+        try:
+            Record.open(record.path, write=True).close()
+        finally:
+            os.close(lock)
+
+
+def _behind(record: Record) -> bool:
+    if record.glance().is_over:
+        return False
+    return (record.path / "run.json").read_bytes() != to_json(record.state()).encode()

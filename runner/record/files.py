@@ -74,10 +74,18 @@ def pieces_of(path: Path) -> Iterator[bytes]:
             yield piece
 
 
+def unfinished(root: Path) -> Iterator[Path]:
+    """What a killed process left of files that it was putting below `root`.
+
+    An output of the run may have such a name too.
+    """
+    return (file for file in root.rglob(".*.tmp") if UNFINISHED.fullmatch(file.name))
+
+
 def remove_unfinished(root: Path, kept: Container[Path]) -> None:
     """Remove what a killed process left of files that it was putting below `root`."""
-    for file in root.rglob(".*.tmp"):
-        if UNFINISHED.fullmatch(file.name) and file not in kept:
+    for file in unfinished(root):
+        if file not in kept:
             with suppress(OSError):
                 file.unlink()
 

@@ -26,8 +26,8 @@ from invariants import (
     counted_command,
     journal_of,
 )
-from tiny_runs import Lab, Run, cell, end, held, tool, until
-from victims import strike
+from tiny_runs import DEADLINE_S, Lab, Run, cell, end, held, tool, until
+from victims import find, strike
 
 from runner.backends.base import Status
 from runner.record import runs
@@ -144,6 +144,23 @@ def test_a_kill_costs_nothing_but_what_died(
     check_told(run)
     if part in KERNEL_LIVES and status.run and len(status.run.sandboxes) == 1:
         assert read(run) == undisturbed.notebook
+
+
+@pytest.mark.parametrize("part", ["worker", "agent"])
+def test_a_kill_at_the_last_line_leaves_a_whole_record(lab: Lab, part: str) -> None:
+    run = lab.submit([cell(counted("a", 1, after=held())), end("a 0")])
+    until(lambda: run.lines("sandbox"), "the sandbox is there")
+    victims = find(run, part)
+    with (run.path / "transcript.jsonl").open("rb") as transcript:
+        run.let_go()
+        over = time.monotonic() + DEADLINE_S
+        while b'"type":"end"' not in transcript.read():  # the moment is short
+            assert time.monotonic() < over
+        for process in victims:
+            process.kill()
+    assert run.over().state == "done"
+    assert len(run.lines("attempt")) == 1
+    check(run.path, run.root)
 
 
 def test_a_sandbox_that_is_killed_while_it_prepares_leaves_nothing(

@@ -26,7 +26,7 @@ from runner.backends.local.view import describe
 from runner.errors import InfrastructureError, RunnerError, RunNotFound
 from runner.names import is_run_id
 from runner.phases import read_phases
-from runner.record import Record
+from runner.record import Record, closing
 from runner.record.store import find, runs
 
 if TYPE_CHECKING:  # and below where it is used: a list of runs needs no plan, and no httpx
@@ -107,8 +107,9 @@ class LocalBackend:
             self._record(run_id)
         return Handle(NAME, run_id, data)
 
-    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
-        """Nothing: the run writes its record here."""
+    def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:  # noqa: ARG002
+        """Finish what a killed agent left of the record, which the run writes here itself."""
+        closing.render(self._record(handle.run_id))
 
     def bring_withheld(self, handle: Handle) -> None:
         """Nothing: they are in the record here."""
@@ -132,7 +133,10 @@ class LocalBackend:
         record, paths = self._record(handle.run_id), self._paths(handle.run_id)
         agent, sandbox = record.alive(), locks.is_held(paths.lock)
         # After the look at the lock: an agent that has let go of it has written its end before.
-        return describe(record.glance(), read_phases(paths.phases), agent=agent, sandbox=sandbox)
+        run = record.glance()
+        if not agent and not run.is_over:  # or was killed before run.json had it
+            run = record.state()
+        return describe(run, read_phases(paths.phases), agent=agent, sandbox=sandbox)
 
     def logs(self, handle: Handle, *, follow: bool) -> Iterator[LogLine]:
         """What installing, the sandbox and the agent printed."""
