@@ -44,6 +44,12 @@ class ClusterLab(Lab):
         self.address = this_machine.address()
         self.client = client
 
+    @property
+    def env(self) -> dict[str, str]:
+        """By which another process uses the lab."""
+        namespace = self.settings.kubernetes.namespace
+        return super().env | {"RUNNER_KUBERNETES__NAMESPACE": namespace or ""}
+
     def adopt(self, handle: Any) -> Run:
         self.started.add(handle.run_id)
         return super().adopt(handle)

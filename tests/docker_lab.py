@@ -58,8 +58,7 @@ class DockerLab(Lab):
     def env(self) -> dict[str, str]:
         """By which another process uses the lab."""
         docker = self.settings.docker
-        return {
-            "RUNNER_BACKEND": "docker",
+        return super().env | {
             "RUNNER_DOCKER__AGENT": docker.agent or "",
             "RUNNER_DOCKER__IMAGES": json.dumps(docker.images),
             "RUNNER_NETWORK__CA_BUNDLE": str(self.ca),

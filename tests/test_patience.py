@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.cli import patience
-from runner.cli.patience import Patience
+from runner.backends import patience
+from runner.backends.patience import Patience
 from runner.errors import InfrastructureError, RunNotFound
 
 

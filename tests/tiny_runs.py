@@ -83,6 +83,12 @@ class Lab:
         self.backend = backend_of(self.settings)
         self.runs: list[Run] = []
 
+    @property
+    def env(self) -> dict[str, str]:
+        """By which another process uses the lab; in the directory `top` it has its records."""
+        state_dir = str(self.settings.state_dir)
+        return {"RUNNER_BACKEND": self.settings.backend, "RUNNER_STATE_DIR": state_dir}
+
     def write(self, steps: Sequence[Step] = (), toml: str = "", folder: str = "x") -> Path:
         """An experiment file, with a scripted agent if there are steps."""
         place = self.top / folder

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.agent.puller import Puller
-from runner.agent.stop import Outcome, Stop
+from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.worker import interrupt_all, meet
-from runner.backends.base import Handle
-from runner.backends.local import LocalBackend
+from runner.backends import recorded_logs
+from runner.backends.base import Backend, Handle
+from runner.backends.driven import told
+from runner.backends.starting import READY_S, Starting
 from runner.errors import InfrastructureError, RunnerError
 from runner.masking import Mask
 from runner.record import Record
@@ -24,7 +26,6 @@ from runner.session import Session
 from runner.settings import Settings
 from runner.submission import Submission, start
 
-READY_S = 10.0
 LOOK_S = 0.2
 """How often it is looked whether the run was cancelled."""
 AGENT_S = 20.0
@@ -40,7 +41,7 @@ class DrivenRun:
     """
 
     def __init__(
-        self, submission: Submission, settings: Settings, backend: LocalBackend, handle: Handle
+        self, submission: Submission, settings: Settings, backend: Backend, handle: Handle
     ) -> None:
         plan = submission.plan
         self.plan, self.settings, self._backend, self._handle = plan, settings, backend, handle
@@ -66,7 +67,7 @@ class DrivenRun:
 
     @classmethod
     def begin(
-        cls, submission: Submission, settings: Settings, backend: LocalBackend, script: str
+        cls, submission: Submission, settings: Settings, backend: Backend, script: str
     ) -> DrivenRun:
         """Start the sandbox and wait until it is ready.
 
@@ -80,6 +81,10 @@ class DrivenRun:
             raise
         try:
             run._connect(script)
+        except Stopped as stopped:
+            run.end(stopped.outcome)
+            words = f"{stopped.outcome.reason} while the sandbox started"
+            raise InfrastructureError(words) from None
         except BaseException as error:
             run.end(failed(error, "the sandbox was not ready"))
             raise
@@ -114,6 +119,7 @@ class DrivenRun:
             outcome, troubles = outcome or self.outcome, []
             with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
                 after.callback(self._backend.delete, self._handle)
+                after.callback(self._keep)
                 after.callback(os.close, self._lock)
                 after.callback(self.record.close)
                 after.callback(self._open.close)
@@ -140,9 +146,21 @@ class DrivenRun:
         interrupt_all(self.session)
         return [f"not collected: {words}" for words in puller.finish()]
 
+    def _keep(self) -> None:
+        """Put what the sandbox's processes printed into the record, and that where others look."""
+        try:
+            recorded_logs.write(
+                self.record.path / "logs",
+                self._backend.logs(self._handle, follow=False),
+                self._masked,
+            )
+            self._backend.keep(self._handle)
+        except RunnerError as error:
+            say(f"the record stays in {self.record.path}: {error}")
+
     def _heed_cancel(self) -> None:
         while not self.over:
-            if words := self._backend.cancelled(self._handle):
+            if words := told(self.record):
                 self.end(Outcome("cancelled", words, 130))
             time.sleep(LOOK_S)
 
@@ -156,20 +174,15 @@ class DrivenRun:
         )
         self.record.say("state", state="preparing", reason="")
 
-        def check() -> None:
-            status = self._backend.status(self._handle)
-            if failure := next((phase for phase in status.phases if phase.failure), None):
-                raise InfrastructureError(f"{failure.name} failed: {failure.failure}")
-            if not status.sandbox_alive:
-                raise InfrastructureError(
-                    "the sandbox ended before it was ready",
-                    hint=f"runner logs {self.plan.run_id} --processes",
-                )
+        def heed_cancel() -> None:
+            if words := told(self.record):
+                raise Stopped(Outcome("cancelled", words, 130))
 
         endpoint = self._open.enter_context(self._backend.endpoint(self._handle))
         self.session = self._open.enter_context(Session(endpoint))
         deadline_s = self.plan.prepare_deadline_s + self.plan.start_deadline_s + READY_S
-        info = self.session.connect(deadline_s, check)
+        starting = Starting(self._backend, self._handle, say)
+        info = starting.connect(self.session, deadline_s, heed_cancel)
         self._ready_at = time.monotonic()
         meet(self.record, self.plan, info)
         quiet = self._open.enter_context(Session(endpoint, reconnect_s=READY_S))
@@ -179,6 +192,11 @@ class DrivenRun:
 
     def _masked(self, text: str) -> str:
         return self._mask(text)
+
+
+def say(words: str) -> None:
+    """What a sandbox waits for, beside what the script prints."""
+    print(words, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def script_name() -> str:

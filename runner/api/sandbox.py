@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from runner.api.driven import DrivenRun, chosen, outcome_of, script_name
-from runner.backends.local import LocalBackend
+from runner.backends import backend_of
 from runner.config.experiment import Experiment
 from runner.config.explain import config_error
 from runner.config.sandbox import SandboxConfig
@@ -71,11 +71,6 @@ class Sandbox:
         """
         if self._driven is not None:
             raise UsageError(f"this sandbox was started already: run {self.run_id}")
-        if self._settings.backend != "local":
-            raise UsageError(
-                f"a script drives sandboxes on `local` only, and not on {self._settings.backend}",
-                hint="`runner submit FILE` runs an experiment file there",
-            )
         script = script_name()
         experiment = _experiment(
             self._name or slug(Path(script).stem) or "sandbox", script, self.config
@@ -83,7 +78,7 @@ class Sandbox:
         submission = from_experiment(
             experiment, self._settings, Path(sys.argv[0]).parent, script, agent=False
         )
-        backend = LocalBackend(self._settings)
+        backend = backend_of(self._settings)
         self._driven = DrivenRun.begin(submission, self._settings, backend, script)
         # A script that forgets to end it does not leave it behind.
         atexit.register(self._leave)

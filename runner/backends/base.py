@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.errors import InfrastructureError
 from runner.phases import Phase
 from runner.record.run import RunState
 
@@ -99,6 +100,19 @@ class Selector:
 def alone(run: RunState) -> bool:
     """Whether nobody writes down how the run stands: a sandbox that no agent or script drives."""
     return not run.plan.get("agent", True) and not run.attempts
+
+
+def no_sandbox(run: RunState) -> InfrastructureError:
+    """What whoever wants to reach a sandbox is told that is not there."""
+    again = (
+        ""
+        if run.attempts and not run.plan.get("agent", True)
+        else (f"; `runner resume {run.run_id}` starts another one")
+    )
+    return InfrastructureError(
+        f"the sandbox of {run.run_id} has ended, or was never started",
+        hint=f"`runner fetch {run.run_id}` has all that was made{again}",
+    )
 
 
 def sweep_of(run: RunState) -> Mapping[str, Any]:
@@ -217,6 +231,13 @@ class Backend(Protocol):
 
     def stop(self, handle: Handle, grace_s: float) -> None:
         """End the run, keeping all that was made; after `grace_s` seconds by force."""
+        ...
+
+    def keep(self, handle: Handle) -> None:
+        """Put the record that a script has written here where this backend keeps records.
+
+        Raises InfrastructureError where it cannot; it stays here.
+        """
         ...
 
     def delete(self, handle: Handle) -> None:

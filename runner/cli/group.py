@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from runner.backends.base import Selector, Status
+from runner.backends.patience import Patience
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
-from runner.cli.patience import Patience
 from runner.cli.summary import end_json, exit_status
 from runner.cli.together import cost, counts, own_words, spent, worse
 from runner.cli.watch import alive

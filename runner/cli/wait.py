@@ -32,8 +32,8 @@ def command(cli: Cli, run: Many = None) -> int:
     them, in this order: 3 infrastructure, 1 failed, 124 timed out, 130 cancelled, 4 a bound,
     0 done. A run ends by itself at the latest when its own timeout is over.
     """
+    from runner.backends.patience import Patience
     from runner.cli.group import follow
-    from runner.cli.patience import Patience
     from runner.cli.summary import exit_status
     from runner.cli.together import worse
     from runner.cli.watch import alive

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.base import Handle, Status, alone
+from runner.backends.patience import Patience
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
 from runner.cli.narrate import Entry, Narrator
-from runner.cli.patience import Patience
 from runner.cli.summary import end_json, exit_status, made, next_lines
 from runner.cli.views import view_of
 from runner.cli.words import between, seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import cluster_access
 import pytest
 from causes_seen import Causes
 from cluster_lab import ClusterLab
+from command_line import CommandLine
 from tiny_runs import Run, cell, end, held, until
 
 from runner import submission
@@ -18,6 +20,7 @@ from runner.backends.kubernetes import manifests
 from runner.backends.kubernetes.client import connect
 from runner.backends.kubernetes.translate import Refused
 from runner.plan import PinnedRepo, RunPlan
+from runner.record import runs
 
 pytestmark = pytest.mark.cluster
 
@@ -256,3 +259,31 @@ def test_the_pods_own_deadline(lab: ClusterLab, causes: Causes) -> None:
     causes.seen(
         run.run_id, "the pod's deadline was over", shows="DeadlineExceeded", says="by its deadline"
     )
+
+
+# -- and a script --------------------------------------------------------------------------
+
+SCRIPT = """\
+from runner import Sandbox, SandboxConfig
+
+Sandbox(SandboxConfig(memory="900Gi"), name="waits").start()
+"""
+
+
+def test_a_script_says_what_its_sandbox_waits_for_and_can_be_cancelled(lab: ClusterLab) -> None:
+    file = lab.top / "main.py"
+    file.write_text(SCRIPT)
+    line = CommandLine(lab.top, **lab.env, KUBECONFIG=os.environ["KUBECONFIG"])
+    with line.starting(program=(str(file),)) as started:
+        started.said("^waiting for the sandbox: scheduling .*memory")
+        (path,) = runs(lab.top / "runs")
+        run = lab.adopt(lab.backend.attach(path.name))
+        assert (run.status.state, run.status.agent_alive) == ("preparing", True)
+        lab.backend.stop(run.handle, 30.0)
+        told = started.end()
+    assert (told.status, "cancelled by the user while the sandbox started" in told.words) == (
+        1,
+        True,
+    )
+    assert (run.status.state, run.status.exit_status) == ("cancelled", 130)
+    assert not any(lab.objects(run.run_id).values())

@@ -22,15 +22,17 @@ from runner.backends.base import (
     Resolved,
     Selector,
     Status,
+    no_sandbox,
     selected,
 )
 from runner.backends.docker import explain
 from runner.backends.docker.snapshot import Snapshot
-from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
+from runner.backends.driven import as_driven, driven, tell
+from runner.errors import RunnerError, RunNotFound, UsageError
 from runner.names import is_run_id
 from runner.phases import Phase
 from runner.plan import RunPlan
-from runner.record import Record
+from runner.record import Record, closing
 from runner.record.copy import is_whole
 from runner.record.run import RunState
 from runner.record.store import find, runs
@@ -187,6 +189,9 @@ class DockerBackend:
         from runner.backends.docker.launch import let_network_go
 
         run_id = handle.run_id
+        if driven(self._run(run_id)):
+            closing.render(Record.open(self._records / run_id))
+            return
         snap = self._snapshot(run_id)
         over = snap.main is None or snap.main.over
         whole = self._here(run_id) and is_whole(self._records / run_id)
@@ -202,11 +207,16 @@ class DockerBackend:
 
     def bring_withheld(self, handle: Handle) -> None:
         """Bring outputs that were set aside into the mirror."""
+        if driven(self._run(handle.run_id)):
+            return
         self._mirror(handle.run_id).sync(withheld=True)
 
     @contextlib.contextmanager
     def following(self, handle: Handle) -> Iterator[None]:
         """Keep the mirror up to date while the context lasts."""
+        if driven(self._run(handle.run_id)):
+            yield
+            return
         with self._mirror(handle.run_id).following():
             yield
 
@@ -220,7 +230,7 @@ class DockerBackend:
             snap = snaps.get(run_id, Snapshot())
             run = self._run(run_id, snap)
             if run.backend == NAME:
-                found.append(explain.describe(run, snap, ()))
+                found.append(self._described(run, snap, ()))
         return selected(found, selector)
 
     def status(self, handle: Handle) -> Status:
@@ -231,10 +241,10 @@ class DockerBackend:
             run = self._run(handle.run_id)
             if not run.is_over:
                 raise
-            return explain.describe(run, Snapshot(), ())  # the record says how it ended
+            return self._described(run, Snapshot(), ())  # the record says how it ended
         run = self._run(handle.run_id, snap)
         known = explain.has_phases(run, snap)  # then the engine need not be asked for a file
-        return explain.describe(run, snap, () if known else self._phases(snap))
+        return self._described(run, snap, () if known else self._phases(snap))
 
     def logs(self, handle: Handle, *, follow: bool) -> Iterator[LogLine]:
         """What the containers printed; from the record where they are gone."""
@@ -257,11 +267,7 @@ class DockerBackend:
         status = explain.describe(self._run(handle.run_id, snap), snap, ())
         sandbox = snap.get("sandbox")
         if not status.sandbox_alive or sandbox is None:
-            raise InfrastructureError(
-                f"the sandbox of {handle.run_id} has ended, or was never started",
-                hint=f"`runner fetch {handle.run_id}` has all that was made; "
-                f"`runner resume {handle.run_id}` starts another one",
-            )
+            raise no_sandbox(status.run)
         yield Endpoint(self._url(sandbox), self._token(sandbox))
 
     # -- ending ----------------------------------------------------------------------------
@@ -272,6 +278,8 @@ class DockerBackend:
         An agent that was told has `COLLECT_S` at least.
         """
         run_id = handle.run_id
+        if driven(self._run(run_id)):
+            self._end_driven(handle, grace_s)
         snap = self._snapshot(run_id)
         if snap.main is None or snap.main.over:
             self._end(snap, grace_s)
@@ -290,6 +298,10 @@ class DockerBackend:
         if run.plan.get("agent", True) and not explain.said_its_end(run, snap):
             self._mirror(run_id).close("cancelled", CANCELLED, 130)
 
+    def keep(self, handle: Handle) -> None:
+        """Put the record into its volume."""
+        self._mirror(handle.run_id).upload()
+
     def delete(self, handle: Handle) -> None:
         """Remove containers, volumes and network, ending the run first; the record stays."""
         from runner.backends.docker.launch import remove
@@ -303,6 +315,13 @@ class DockerBackend:
 
         remove(self.client, handle.run_id, record=True)
         shutil.rmtree(self._records / handle.run_id, ignore_errors=True)
+
+    def _end_driven(self, handle: Handle, grace_s: float) -> None:
+        from runner.backends.ending import write_end
+
+        record = Record.open(self._records / handle.run_id)
+        if tell(record, CANCELLED, grace_s) and write_end(record, lambda: self.endpoint(handle)):
+            self.keep(handle)
 
     def _told(self, snap: Snapshot) -> bool:
         """Whether the agent was told to end the run; one that has just begun finds it written."""
@@ -335,6 +354,9 @@ class DockerBackend:
         end = time.monotonic() + deadline_s
         while not true(self._snapshot(run_id)) and time.monotonic() < end:
             time.sleep(LOOK_S)
+
+    def _described(self, run: RunState, snap: Snapshot, phases: Sequence[Phase]) -> Status:
+        return as_driven(explain.describe(run, snap, phases), self._records / run.run_id)
 
     # -- what the engine has ---------------------------------------------------------------
 

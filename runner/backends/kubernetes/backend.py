@@ -18,15 +18,17 @@ from runner.backends.base import (
     Resolved,
     Selector,
     Status,
+    no_sandbox,
     selected,
 )
+from runner.backends.driven import as_driven, driven, tell
 from runner.backends.kubernetes import explain
 from runner.backends.kubernetes.snapshot import Snapshot
 from runner.backends.reach import COMMAND
 from runner.errors import InfrastructureError, RunnerError, RunNotFound, UsageError
 from runner.names import is_run_id
 from runner.plan import RunPlan
-from runner.record import Record
+from runner.record import Record, closing
 from runner.record.copy import head_of, is_whole
 from runner.record.run import RunState
 from runner.record.store import find, runs
@@ -193,6 +195,9 @@ class KubernetesBackend:
 
     def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:
         """Bring the mirror up to date; a run that ended without saying so is given its end."""
+        if driven(self._run(handle.run_id)):
+            closing.render(Record.open(self._records / handle.run_id))
+            return
         snap = self._snapshot(handle.run_id)
         agent = snap.pod.container("agent") if snap.pod else None
         if self._here(handle.run_id):
@@ -212,11 +217,16 @@ class KubernetesBackend:
 
     def bring_withheld(self, handle: Handle) -> None:
         """Bring outputs that were set aside into the mirror."""
+        if driven(self._run(handle.run_id)):
+            return
         self._mirror(handle.run_id).sync(withheld=True)
 
     @contextlib.contextmanager
     def following(self, handle: Handle) -> Iterator[None]:
         """Keep the mirror up to date while the context lasts."""
+        if driven(self._run(handle.run_id)):
+            yield
+            return
         with self._mirror(handle.run_id).following():
             yield
 
@@ -234,7 +244,7 @@ class KubernetesBackend:
             snap = snaps.get(run_id, Snapshot())
             run = self._run(run_id, snap)
             if run.backend == NAME:
-                found.append(explain.describe(run, snap))
+                found.append(self._described(run, snap))
         return selected(found, selector)
 
     def status(self, handle: Handle) -> Status:
@@ -246,7 +256,7 @@ class KubernetesBackend:
             if not run.is_over or run.state == "interrupted":  # another pod may go on with it
                 raise
             snap = Snapshot()  # the record says how it ended
-        return explain.describe(self._run(handle.run_id, snap), snap)
+        return self._described(self._run(handle.run_id, snap), snap)
 
     def logs(self, handle: Handle, *, follow: bool) -> Iterator[LogLine]:
         """What the containers printed; from the record where the pod is gone."""
@@ -272,11 +282,7 @@ class KubernetesBackend:
 
         status = self.status(handle)
         if not status.sandbox_alive:
-            raise InfrastructureError(
-                f"the sandbox of {handle.run_id} has ended, or was never started",
-                hint=f"`runner fetch {handle.run_id}` has all that was made; "
-                f"`runner resume {handle.run_id}` starts another one",
-            )
+            raise no_sandbox(status.run)
         job = self._snapshot(handle.run_id).job
         token = objects.token(self.client, job.name if job else "")
         with forward(self.client, lambda: self._pod(handle.run_id), PORT) as port:
@@ -292,6 +298,8 @@ class KubernetesBackend:
         """
         from runner.backends.kubernetes import objects
 
+        if driven(self._run(handle.run_id)):
+            self._end_driven(handle, grace_s)
         snap = self._snapshot(handle.run_id)
         if snap.job is None or snap.job.finished:
             return
@@ -313,6 +321,10 @@ class KubernetesBackend:
             # It would never finish, nor be removed; its end is in the record now.
             self.client.delete("jobs", snap.job.name)
 
+    def keep(self, handle: Handle) -> None:
+        """Put the record into the cluster's store."""
+        self._mirror(handle.run_id).upload()
+
     def delete(self, handle: Handle) -> None:
         """Remove the run's Jobs and all that they own, ending it first; the record stays."""
         from runner.backends.kubernetes import objects
@@ -326,6 +338,13 @@ class KubernetesBackend:
         """Remove the record in the cluster's store, and its mirror here."""
         self._mirror(handle.run_id).delete()
         shutil.rmtree(self._records / handle.run_id, ignore_errors=True)
+
+    def _end_driven(self, handle: Handle, grace_s: float) -> None:
+        from runner.backends.ending import write_end
+
+        record = Record.open(self._records / handle.run_id)
+        if tell(record, CANCELLED, grace_s) and write_end(record, lambda: self.endpoint(handle)):
+            self.keep(handle)
 
     def _told(self, snap: Snapshot) -> bool:
         """Whether the agent was told to end the run; it is not there yet in a pod that starts."""
@@ -352,6 +371,9 @@ class KubernetesBackend:
         end = time.monotonic() + deadline_s
         while not true(self._snapshot(run_id)) and time.monotonic() < end:
             time.sleep(LOOK_S)
+
+    def _described(self, run: RunState, snap: Snapshot) -> Status:
+        return as_driven(explain.describe(run, snap), self._records / run.run_id)
 
     # -- the record here -------------------------------------------------------------------
 

@@ -18,8 +18,10 @@ from runner.backends.base import (
     Selector,
     Status,
     alone,
+    no_sandbox,
     selected,
 )
+from runner.backends.driven import driven, tell
 from runner.backends.local.handle import NAME, read_handle
 from runner.backends.local.paths import Paths
 from runner.backends.local.view import describe
@@ -168,33 +170,29 @@ class LocalBackend:
 
         paths, url = self._paths(handle.run_id), self.attach(handle.run_id).data.get("url")
         if not url or not locks.is_held(paths.lock):
-            raise InfrastructureError(
-                f"the sandbox of {handle.run_id} has ended, or was never started",
-                hint=f"`runner fetch {handle.run_id}` has all that was made; "
-                f"`runner resume {handle.run_id}` starts another one",
-            )
+            raise no_sandbox(self._record(handle.run_id).glance())
         yield Endpoint(url, paths.token.read_text())
 
     def stop(self, handle: Handle, grace_s: float) -> None:
         """End the agent, which collects what was made; then the sandbox; by force at last."""
+        from runner.backends.ending import REASON, write_end
         from runner.backends.local import ending
 
         paths, record = self._paths(handle.run_id), self._record(handle.run_id)
+        words = ""
         # The process of a script is the user's own: it is told, and ends its sandbox itself.
-        driven = not record.state().plan.get("agent", True)
-        end = ending.end_driven if driven else ending.end_agent
-        words = end(paths, record, grace_s)
+        if driven(record.state()):
+            tell(record, REASON, grace_s)
+        else:
+            words = ending.end_agent(paths, record, grace_s)
         run = record.state()
         if not (record.alive() or alone(run)) and (not run.is_over or run.state == "interrupted"):
-            ending.write_end(paths, record, words)
+            there = locks.is_held(paths.lock)
+            write_end(record, (lambda: self.endpoint(handle)) if there else None, words)
         ending.end_sandbox(paths)
 
-    def cancelled(self, handle: Handle) -> str:
-        """Why the run was cancelled; empty where it was not."""
-        try:
-            return self._paths(handle.run_id).cancel.read_text()
-        except FileNotFoundError:
-            return ""
+    def keep(self, handle: Handle) -> None:
+        """Nothing: the record is here."""
 
     def delete(self, handle: Handle) -> None:
         """Remove the sandbox's directory, ending the run first; the record stays."""

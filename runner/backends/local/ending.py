@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 
 from runner import locks
-from runner.agent.puller import Puller
-from runner.agent.worker import interrupt_all
+from runner.backends.ending import REASON
 from runner.backends.local import directory, processes
 from runner.backends.local.handle import read_handle
 from runner.backends.local.paths import Paths
-from runner.errors import InfrastructureError, RunnerError
+from runner.errors import InfrastructureError
 from runner.record import Record
-from runner.session import Endpoint, Session
 
 KILL_GRACE_S = 5.0
 STARTING_S = 5.0
 """How long a `submit` that is at work has to start its agent, so that it can be told."""
-REASON = "cancelled by the user"
-CANCELLED = 130
-COLLECT_RECONNECT_S = 1.0
 
 
 def end_agent(paths: Paths, record: Record, grace_s: float) -> str:
@@ -50,50 +44,6 @@ def end_agent(paths: Paths, record: Record, grace_s: float) -> str:
             hint=f"its process is {agent.partition('@')[0] or 'unknown'}",
         )
     return f"the agent did not end within {grace_s:g} s and was killed"
-
-
-def end_driven(paths: Paths, record: Record, grace_s: float) -> str:
-    """Have a script end the run that it drives; one that does not finds its sandbox gone."""
-    if record.alive() and paths.root.is_dir():
-        paths.cancel.write_text(REASON)
-        processes.wait_until(lambda: not record.alive(), grace_s)
-    return ""
-
-
-def write_end(paths: Paths, record: Record, words: str) -> None:
-    """Collect what the sandbox still has, and write the end that no agent has written."""
-    lock = record.take_lock()
-    try:
-        if record.state().is_over and record.state().state != "interrupted":
-            return
-        writing = Record.open(record.path, write=True)
-        reasons = [REASON, *([words] if words else []), *_collected(paths, writing)]
-        journal = writing.journal_mark()
-        writing.say(
-            "end",
-            state="cancelled",
-            reason="; ".join(reasons),
-            bound=None,
-            exit_status=CANCELLED,
-            journal=journal,
-        )
-        writing.close()
-    finally:
-        os.close(lock)
-
-
-def _collected(paths: Paths, record: Record) -> list[str]:
-    """Pull journal and outputs from a sandbox whose agent is gone; in words what went wrong."""
-    url = read_handle(paths).get("url")
-    if not url or not locks.is_held(paths.lock) or not record.state().sandboxes:
-        return []
-    session = Session(Endpoint(url, paths.token.read_text()), reconnect_s=COLLECT_RECONNECT_S)
-    with session:
-        try:
-            interrupt_all(session)
-            return [f"not collected: {trouble}" for trouble in Puller(session, record).finish()]
-        except RunnerError as error:
-            return [f"not everything was collected: {error.message}"]
 
 
 def end_sandbox(paths: Paths) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.backends.base import Status, alone
+from runner.backends.driven import deserted, driven
 from runner.phases import Phase
 from runner.record.run import RunState
 
@@ -44,9 +45,9 @@ def _deserted(run: RunState, *, sandbox: bool) -> str:
             f"nobody drives it: its `submit` is still at work, or was killed; "
             f"`runner resume {run.run_id}` starts it, `runner delete {run.run_id}` removes it"
         )
+    if driven(run):
+        return deserted(run, sandbox=sandbox)
     where = "its sandbox still runs" if sandbox else "its sandbox has ended"
-    if not run.plan.get("agent", True):
-        return f"its script is gone ({where}); `runner cancel {run.run_id}` keeps what was made"
     return f"the agent's processes are gone ({where}); `runner resume {run.run_id}` goes on"
 
 
