@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.api.harness import Message, run_agent
     from runner.api.sandbox import Failed, Sandbox
-    from runner.api.sessions import NotebookSession, create_cli_session, create_notebook_session
+    from runner.api.sessions import (
+        NotebookSession,
+        create_cli_session,
+        create_local_notebook_session,
+        create_local_session,
+        create_notebook_session,
+    )
+    from runner.api.skills import Skill
     from runner.api.workspace import Library, Workspace
     from runner.config.parts import ModelConfig, RepoConfig
     from runner.config.sandbox import ExecutionMode, SandboxConfig
@@ -25,8 +32,11 @@ __all__ = [
     "RepoConfig",
     "Sandbox",
     "SandboxConfig",
+    "Skill",
     "Workspace",
     "create_cli_session",
+    "create_local_notebook_session",
+    "create_local_session",
     "create_notebook_session",
     "run_agent",
 ]
@@ -34,7 +44,14 @@ __all__ = [
 _MODULES = {
     "runner.api.harness": ("Message", "run_agent"),
     "runner.api.sandbox": ("Failed", "Sandbox"),
-    "runner.api.sessions": ("NotebookSession", "create_cli_session", "create_notebook_session"),
+    "runner.api.sessions": (
+        "NotebookSession",
+        "create_cli_session",
+        "create_local_notebook_session",
+        "create_local_session",
+        "create_notebook_session",
+    ),
+    "runner.api.skills": ("Skill",),
     "runner.api.workspace": ("Library", "Workspace"),
     "runner.config.parts": ("ModelConfig", "RepoConfig"),
     "runner.config.sandbox": ("ExecutionMode", "SandboxConfig"),

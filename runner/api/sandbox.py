@@ -15,6 +15,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from runner.api.driven import DrivenRun, chosen, outcome_of, script_name
+from runner.api.files import bytes_of
 from runner.backends import backend_of
 from runner.config.experiment import Experiment
 from runner.config.explain import config_error
@@ -177,7 +178,7 @@ class Sandbox:
                 checked(f"copying {source}", session.upload(source, in_workspace(path)))
         elif source.is_file():
             into = path == "." or path.endswith("/")
-            self.write_file(posixpath.join(path, source.name) if into else path, _read(source))
+            self.write_file(posixpath.join(path, source.name) if into else path, bytes_of(source))
         else:
             raise UsageError(f"there is no file or directory {source}")
 
@@ -187,13 +188,6 @@ def _experiment(name: str, script: str, config: SandboxConfig) -> Experiment:
         return Experiment(name=name, task=f"Driven by {script}.", sandbox=config)
     except ValidationError as error:
         raise config_error(error, Experiment, "Sandbox", {}) from error
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from runner.agent.prompt import model_fact
+from runner.api.files import text_of
 from runner.api.mcp_config import SERVER, mcp_config
 from runner.api.sandbox import TIMEOUT_S, Sandbox, checked, heeding
 from runner.api.workspace import Workspace
-from runner.config.sandbox import ExecutionMode
+from runner.config.sandbox import ExecutionMode, SandboxConfig
 from runner.errors import UsageError
 from runner.session import Result
 
@@ -39,6 +41,16 @@ class NotebookSession:
         with heeding(self.sandbox.session) as session:
             result = session.run(code, hidden=hidden, timeout_s=timeout)
         return checked("the cell", result, check=check)
+
+    def exec_file(
+        self, path: Path | str, *, hidden: bool = False, timeout: float = TIMEOUT_S
+    ) -> Result:
+        """Run a Python file of this machine in a new cell; as `exec`."""
+        return self.exec(text_of(Path(path)), hidden=hidden, timeout=timeout)
+
+    def terminate(self) -> None:
+        """End its sandbox, as `Sandbox.terminate` does."""
+        self.sandbox.terminate()
 
     @cached_property
     def mcp_config(self) -> Mapping[str, Any]:
@@ -77,6 +89,36 @@ def create_cli_session(sandbox: Sandbox, workspace: Workspace | None = None) -> 
     return _session(sandbox, workspace, ExecutionMode.CLI)
 
 
+def create_local_notebook_session(
+    workspace: Workspace | None = None,
+    name: str | None = None,
+    *,
+    config: SandboxConfig | None = None,
+    port: int | None = None,
+    notebook_dir: Path | str | None = None,
+    workspace_dir: Path | str | None = None,
+) -> NotebookSession:
+    """A notebook on this machine: a sandbox of its own on `local`, which `terminate` ends.
+
+    `config` has its packages and secrets. Raises as `Sandbox.start` and `create_notebook_session`
+    do, and UsageError for `notebook_dir` and `workspace_dir`: both are in the run's record.
+    """
+    given = {"notebook_dir": notebook_dir, "workspace_dir": workspace_dir}
+    return _local(create_notebook_session, workspace, name, config, port, given)
+
+
+def create_local_session(
+    workspace: Workspace | None = None,
+    name: str | None = None,
+    *,
+    config: SandboxConfig | None = None,
+    workspace_dir: Path | str | None = None,
+) -> NotebookSession:
+    """The same for an agent that works with shell commands alone."""
+    given = {"workspace_dir": workspace_dir}
+    return _local(create_cli_session, workspace, name, config, None, given)
+
+
 def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
     """The session that made this config.
 
@@ -95,10 +137,37 @@ def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
     )
 
 
+def _local(
+    create: Callable[[Sandbox, Workspace | None], NotebookSession],
+    workspace: Workspace | None,
+    name: str | None,
+    config: SandboxConfig | None,
+    port: int | None,
+    places: Mapping[str, Path | str | None],
+) -> NotebookSession:
+    if refused := sorted(key for key, place in places.items() if place is not None):
+        raise UsageError(
+            f"{', '.join(refused)}: notebook and files of a session are in the record of its run",
+            hint="leave it out: session.sandbox.record is the directory, and "
+            "`runner fetch RUN --to DIR` copies it",
+        )
+    config = config or SandboxConfig()
+    if port is not None:
+        config = SandboxConfig.model_validate(config.model_dump() | {"jupyter_port": port})
+    sandbox = Sandbox(config, name=name, backend="local").start()
+    try:
+        return create(sandbox, workspace)
+    except BaseException:
+        sandbox.terminate()
+        raise
+
+
 def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode) -> NotebookSession:
     workspace = workspace or Workspace()
     for source, place in (*workspace.local_dirs, *workspace.local_files):
         sandbox.upload(source, place)
+    for skill in workspace.all_skills:
+        sandbox.upload(skill.path, skill.place)
     for library in workspace.libraries:
         for path, content in library.files:
             sandbox.write_file(path, content)

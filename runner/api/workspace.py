@@ -6,9 +6,12 @@ import ast
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from runner.api.files import files_below, text_of
+from runner.api.skills import Skill
 from runner.errors import UsageError
 
 
@@ -36,7 +39,7 @@ class Library:
         path = Path(path)
         if path.suffix != ".py" or not path.is_file():
             raise UsageError(f"{path}: expected a .py file", hint="Library.from_directory?")
-        return cls.from_code(name or path.stem, _text(path))
+        return cls.from_code(name or path.stem, text_of(path))
 
     @classmethod
     def from_directory(cls, path: Path | str, name: str | None = None) -> Self:
@@ -49,12 +52,8 @@ class Library:
                 f"{path}: expected a package: a directory with an __init__.py",
                 hint="what is no package: Workspace(local_dirs=[(path, place)])",
             )
-        files = [
-            (f"{name}/{file.relative_to(path).as_posix()}", file.read_bytes())
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and "__pycache__" not in file.parts
-        ]
-        return cls(name, tuple(files), _documented(name, _text(path / "__init__.py")))
+        docs = _documented(name, text_of(path / "__init__.py"))
+        return cls(name, files_below(path, name), docs)
 
 
 @dataclass(frozen=True)
@@ -62,30 +61,32 @@ class Workspace:
     """What a session begins with.
 
     `local_dirs` and `local_files` are pairs of a path here and its place in the workspace;
-    `custom_init_code` runs in the kernel first, and is in the journal but not in the notebook.
+    `skill_dirs` are directories of skills; `custom_init_code` runs in the kernel first, and is in
+    the journal but not in the notebook.
     """
 
     local_dirs: Sequence[tuple[Path | str, str]] = ()
     local_files: Sequence[tuple[Path | str, str]] = ()
     libraries: Sequence[Library] = ()
+    skills: Sequence[Skill] = ()
+    skill_dirs: Sequence[Path | str] = ()
     custom_init_code: str = ""
+
+    @cached_property
+    def all_skills(self) -> tuple[Skill, ...]:
+        """Those of `skill_dirs` too; raises UsageError for a directory that is none."""
+        return (*self.skills, *map(Skill.from_directory, self.skill_dirs))
 
     def facts(self) -> list[str]:
         """What the prompt tells of it."""
         copied = [f"{place}: copied in" for _, place in (*self.local_files, *self.local_dirs)]
-        return [*(f"library to import: {library.docs}" for library in self.libraries), *copied]
+        libraries = [f"library to import: {library.docs}" for library in self.libraries]
+        return [*libraries, *(skill.fact for skill in self.all_skills), *copied]
 
 
 def _check_name(name: str, what: str) -> None:
     if not name.isidentifier():
         raise UsageError(f"{name!r} is no name that Python can import; {what} needs another")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 def _documented(name: str, code: str) -> str:

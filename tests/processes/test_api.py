@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,8 +28,11 @@ from runner import (
     Message,
     Sandbox,
     SandboxConfig,
+    Skill,
     Workspace,
     create_cli_session,
+    create_local_notebook_session,
+    create_local_session,
     create_notebook_session,
     run_agent,
 )
@@ -174,6 +178,73 @@ def test_a_library_that_cannot_be_imported_is_told_of_at_once(sandbox: Sandbox) 
         create_notebook_session(sandbox, workspace)
     with pytest.raises(UsageError, match="no file or directory"):
         create_notebook_session(sandbox, Workspace(local_files=[("/nowhere/a", "a")]))
+
+
+SKILL = "---\nname: find-features\ndescription: >\n  Finds features\n  that differ.\n---\n\nRun look.sh.\n"
+
+
+def skill(top: Path, text: str = SKILL) -> Path:
+    """The directory of a skill."""
+    top.mkdir(exist_ok=True)
+    (top / "SKILL.md").write_text(text)
+    (top / "look.sh").write_text("#!/bin/sh\necho looked\n")
+    (top / "look.sh").chmod(0o755)
+    return top
+
+
+def test_skills_are_copied_and_announced(sandbox: Sandbox, tmp_path: Path) -> None:
+    other = skill(tmp_path / "other", SKILL.replace("find-features", "other"))
+    made = Skill.from_directory(skill(tmp_path / "skill"))
+    workspace = Workspace(skills=[made], skill_dirs=[other])
+    create_cli_session(sandbox, workspace)
+    assert sandbox.exec(".claude/skills/find-features/look.sh").text == "looked\n"
+    assert sandbox.read_file(".claude/skills/other/SKILL.md") == (other / "SKILL.md").read_bytes()
+    assert workspace.facts()[0] == (
+        "skill find-features: Finds features that differ. To use it, read "
+        ".claude/skills/find-features/SKILL.md first."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "a directory with a SKILL.md"),
+        ("Just do it.", "expected front matter with name and description"),
+        ("---\nname: [\n---\n", "its front matter is no YAML"),
+        ("---\ndescription: It does.\n---\n", "name: expected words such as"),
+        ("---\nname: No Name\ndescription: It does.\n---\n", "found 'No Name'"),
+        ("---\nname: it\n---\n", "description: expected what it does"),
+    ],
+)
+def test_what_is_no_skill_is_refused(text: str | None, words: str, tmp_path: Path) -> None:
+    if text is not None:
+        skill(tmp_path, text)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        Skill.from_directory(tmp_path)
+
+
+def test_a_session_of_its_own_on_this_machine(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "first.py"
+    file.write_text("print(6 * 7)\nwritten = open('outputs/made.txt', 'w').write('made')")
+    session = create_local_notebook_session(Workspace(custom_init_code="READY = 1"), "own")
+    try:
+        assert session.exec_file(file).text == "42\n"
+        assert session.exec("print(READY)").text == "1\n"
+    finally:
+        session.terminate()
+    state = Record.open(session.sandbox.record).state()
+    assert (state.state, state.backend, state.name) == ("done", "local", "own")
+    assert [output["path"] for output in state.outputs] == ["made.txt"]
+
+
+def test_a_session_of_its_own_that_cannot_be_made_leaves_no_sandbox(place: Path) -> None:
+    with pytest.raises(UsageError, match="notebook_dir: notebook and files of a session are in"):
+        create_local_notebook_session(notebook_dir="./outputs")
+    with pytest.raises(Failed, match="ZeroDivisionError"):
+        create_local_session(Workspace(custom_init_code="1 / 0"), "fails")
+    (record,) = (place / "runs").glob("fails-*")
+    assert Record.open(record).state().state == "failed"
+    assert not list((place / "state").glob("fails-*"))
 
 
 def test_an_agent_works_and_is_heard(sandbox: Sandbox, tmp_path: Path) -> None:
