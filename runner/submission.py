@@ -174,9 +174,17 @@ def is_record(source: Path) -> bool:
 
 
 def repeat(
-    path: Path, settings: Settings, overrides: Mapping[str, Any] | None, progress: Progress
+    path: Path,
+    settings: Settings,
+    overrides: Mapping[str, Any] | None,
+    progress: Progress,
+    *,
+    agent: bool = True,
 ) -> Submission:
-    """The same run again: the same commits, pins, inputs and task, under a new id."""
+    """The same run again: the same commits, pins, inputs and task, under a new id.
+
+    `agent=False`: its sandbox alone.
+    """
     progress("reading the record")
     earlier = _overridden(plan_of(path), overrides or {}, settings, str(path))
     _refuse_scripted(earlier)
@@ -190,6 +198,7 @@ def repeat(
             "backend": settings.backend,
             "repeats": earlier.run_id,
             "sweep": None,
+            "agent": agent,
         }
     )
     plan, secrets = _allowed(plan, settings, str(path))

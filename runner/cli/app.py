@@ -30,6 +30,8 @@ COMMANDS = (
     "cancel",
     "delete",
     "resume",
+    "replay",
+    "compare",
     "render",
     "doctor",
 )
