@@ -40,8 +40,10 @@ def run(
 ) -> Exec:
     """Start a command; iterate over the result to have its stdout, in pieces as they come.
 
-    `argv` is seen by many: no secrets in it. Raises the errors of translate.py at once, and
-    ExecError where the output ends.
+    `argv` is seen by many: no secrets in it. Output that is still on its way when the command
+    ends, Kubernetes may cut off and call it a success (kubernetes/kubernetes#124571): what must be
+    whole says itself that it is. Raises the errors of translate.py at once, and ExecError where the
+    output ends.
     """
     query = [("container", container), *(("command", word) for word in argv)]
     query += [("stdout", "true"), ("stderr", "true")]
