@@ -217,7 +217,8 @@ def _refuse_scripted(plan: RunPlan) -> None:
 
 def _allowed(plan: RunPlan, settings: Settings, file: str) -> tuple[RunPlan, SecretValues]:
     """The plan as it can be carried out here, which may be another machine than before."""
-    check_price(plan.experiment, settings, file)
+    if plan.agent:
+        check_price(plan.experiment, settings, file)
     here = backend_of(settings).allowed(plan, folders=[Path.cwd()], file=file)
     update = {
         "gpus": here.gpus,

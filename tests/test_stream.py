@@ -429,6 +429,7 @@ def test_a_record_that_its_writer_could_not_render_is_rendered(record: Record) -
     before = (record.path / "run.json").read_bytes()
     finish(record)
     (record.path / "run.json").write_bytes(before)
+    (record.path / "notebook.ipynb").unlink()
     left = record.path / ".123.0a1b2c3d.tmp"
     left.touch()
     lock = record.take_lock()

@@ -115,14 +115,16 @@ class DrivenRun:
                 return
             self.over = True
             self.stop.outcome = self.stop.outcome or STOPPED
-            self.talking.acquire(timeout=AGENT_S)
-            outcome, troubles = outcome or self.outcome, []
+            troubles: list[str] = []
             with contextlib.ExitStack() as after:  # the last one first, and each whatever happens
-                after.callback(self._backend.delete, self._handle)
                 after.callback(self._keep)
+                after.callback(self._backend.delete, self._handle)
+                after.callback(self._keep_logs)
                 after.callback(os.close, self._lock)
                 after.callback(self.record.close)
                 after.callback(self._open.close)
+                self.talking.acquire(timeout=AGENT_S)
+                outcome = outcome or self.outcome  # which the agent has said as it left
                 if self._puller is not None:
                     self.record.say("state", state="ending", reason=outcome.reason)
                     try:
@@ -146,14 +148,15 @@ class DrivenRun:
         interrupt_all(self.session)
         return [f"not collected: {words}" for words in puller.finish()]
 
+    def _keep_logs(self) -> None:
+        """Put what the sandbox's processes printed into the record."""
+        with contextlib.suppress(RunnerError, OSError):
+            lines = self._backend.logs(self._handle, follow=False)
+            recorded_logs.write(self.record.path / "logs", lines, self._masked)
+
     def _keep(self) -> None:
-        """Put what the sandbox's processes printed into the record, and that where others look."""
+        """Put the record where others look; the sandbox is not held for that."""
         try:
-            recorded_logs.write(
-                self.record.path / "logs",
-                self._backend.logs(self._handle, follow=False),
-                self._masked,
-            )
             self._backend.keep(self._handle)
         except RunnerError as error:
             say(f"the record stays in {self.record.path}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,15 @@ class _Doing:
             words = _ENDS.get(step.state, "it was still running")
             self.left_out.append(f"{step.kind} {first_line(step)}: {words}")
         elif step.kind == FILE:
-            self._session.write_file(step.path, step.source.encode())
+            self._write(step, step.source.encode("utf-8", "replace"))
         else:
             self._run(step, step.source)
+
+    def _write(self, step: Step, data: bytes) -> None:
+        if hashlib.sha256(data).hexdigest() != step.sha256:
+            self.left_out.append(f"file {step.path}: what was written is masked in the record")
+        elif (result := self._session.write_file(step.path, data)).state != "ok":
+            self.left_out.append(f"file {step.path}: {result.reason}")
 
     def _run(self, step: Step, source: str) -> None:
         limit_s = max(LEAST_S, TIMES * step.took_s)

@@ -106,8 +106,8 @@ class Sandbox:
 
     def _end(self, error: BaseException | None) -> None:
         if self._driven is not None:
-            atexit.unregister(self._leave)
             self._driven.end(outcome_of(error))
+            atexit.unregister(self._leave)
 
     @property
     def driven(self) -> DrivenRun:

@@ -164,9 +164,10 @@ def _local(
 
 def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode) -> NotebookSession:
     workspace = workspace or Workspace()
+    skills = workspace.all_skills
     for source, place in (*workspace.local_dirs, *workspace.local_files):
         sandbox.upload(source, place)
-    for skill in workspace.all_skills:
+    for skill in skills:
         sandbox.upload(skill.path, skill.place)
     for library in workspace.libraries:
         for path, content in library.files:

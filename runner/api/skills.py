@@ -15,7 +15,7 @@ from runner.errors import UsageError
 PLACE = ".claude/skills"
 """Where Claude Code, and other agents, look for skills in a workspace."""
 MAIN = "SKILL.md"
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)---[ \t]*\n", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)---[ \t]*(?:\n|\Z)", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -34,6 +34,7 @@ class Skill:
     def from_directory(cls, path: Path | str) -> Self:
         """Read a skill's directory; raises UsageError for what is none."""
         path = Path(path)
+        path = path.resolve()  # they are often linked to from where an agent looks
         main = path / MAIN
         if not main.is_file():
             raise UsageError(f"{path}: expected a skill: a directory with a {MAIN}")
@@ -57,7 +58,8 @@ class Skill:
 
 
 def _front_matter(main: Path) -> dict[str, object]:
-    matter = _FRONT_MATTER.match(text_of(main))
+    text = text_of(main).removeprefix("\ufeff").replace("\r\n", "\n")
+    matter = _FRONT_MATTER.match(text)
     try:
         found = yaml.safe_load(matter[1]) if matter else None
     except yaml.YAMLError as error:

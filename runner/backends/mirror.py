@@ -95,10 +95,10 @@ class Mirror:
     def upload(self) -> None:
         """Put the record that is here into the store, which may have an older state of it.
 
-        Raises RecordError where it has another.
+        Outputs that were set aside stay here. Raises RecordError where it has another.
         """
         if store := self._store():
-            store.upload(self._local)
+            store.upload(self._local, withheld=False)
             return
         with self.reached() as place, tempfile.TemporaryFile() as archive:
             write_tar(self._local, archive)

@@ -26,7 +26,7 @@ class Starting:
         self._patience = Patience(say)
         self._said: set[str] = set()
         self._look_at = 0.0
-        self._for_room = False
+        self._for_room = True  # as far as is known
 
     def connect(
         self, session: Session, deadline_s: float, check: Callable[[], None] = lambda: None
@@ -55,11 +55,14 @@ class Starting:
         self._look_at = time.monotonic() + LOOK_S
         if status is None:
             return
-        _refuse_failed(status)
+        _refuse_gone(status)
         phase = status.phases[-1] if status.phases and not status.phases[-1].ended else None
         self._for_room = phase is not None and phase.name in _FOR_ROOM
         if phase is not None:
-            self._tell(phase.name, f"waiting for the sandbox: {phase.name} {phase.detail}".rstrip())
+            words = f"{phase.name} {phase.failure or phase.detail}".rstrip()
+            # Of what comes in steps, such as packages, the first one is told.
+            what = words if self._for_room or phase.failure else phase.name
+            self._tell(what, f"waiting for the sandbox: {words}")
         if status.mend:
             self._tell(status.mend, f"{status.reason}\n→ {status.mend}")
 
@@ -69,10 +72,10 @@ class Starting:
             self._say(words)
 
 
-def _refuse_failed(status: Status) -> None:
-    """Raise where it has failed, or is gone."""
+def _refuse_gone(status: Status) -> None:
+    """Raise where it is gone; what failed and is tried again, such as an image's pull, is not."""
     failure = next((f"{p.name} failed: {p.failure}" for p in status.phases if p.failure), "")
-    if failure or not status.sandbox_alive:
+    if not status.sandbox_alive:
         raise InfrastructureError(
             failure or f"the sandbox ended before it was ready: {status.reason}",
             hint=status.mend or f"runner logs {status.run_id} --processes",

@@ -42,7 +42,8 @@ def command(cli: Cli, run: Several, everything: All = False) -> int:
     names = [member for word in run for member in _members(cli, word)]
     if len(set(names)) < 2:
         raise UsageError("compare: expected two runs at least", hint=cli.command("list"))
-    paths = [cli.find(name) for name in dict.fromkeys(names)]
+    # Each may be on another backend, to which a Cli turns once.
+    paths = [Cli(cli.json, cli.runs, cli.backend).find(name) for name in dict.fromkeys(names)]
     found = [Run(Record.open(path).state(), _cells(path)) for path in paths]
     kept = [row for row in rows(found) if everything or row.differs]
     alike = [likeness(found[0].cells, other.cells) for other in found[1:]]
@@ -63,7 +64,8 @@ def command(cli: Cli, run: Several, everything: All = False) -> int:
             headings[len(lines)] = row.section
         lines.append([f"  {row.key}", *_shown(row.values)])
     headings[len(lines)] = "notebook"
-    told = [f"{len(found[0].cells)} cells", *(f"{one.cells} cells" for one in alike)]
+    first = likeness(found[0].cells, found[0].cells)
+    told = [f"{first.cells} cells", *(f"{one.cells} cells" for one in alike)]
     lines.append(["  cells", *told])
     lines.append(["  same source as first", "", *(str(one.same_source) for one in alike)])
     lines.append(["  of these other outputs", "", *(str(one.other_outputs) for one in alike)])

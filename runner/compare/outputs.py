@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 import re
@@ -18,7 +17,8 @@ TOLERANCE = 1e-6
 LONGEST = 160
 """Characters of a line that a difference is shown with."""
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b")
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b|(?<=journal\.jsonl, lines )\d+ to \d+")
+"""Of an object; or of lines in a journal, which a note on outputs that are left out names."""
 
 Outputs = Sequence[Mapping[str, Any]]
 
@@ -49,7 +49,10 @@ def difference(before: Outputs, after: Outputs, tolerance: float = TOLERANCE) ->
     addresses of objects count for nothing, and an error is its name and its message. Texts are
     close where only numbers differ, and those by no more than the tolerance.
     """
-    found = [_one(old, new, tolerance) for old, new in zip_longest(_merged(before), _merged(after))]
+    (printed, shown), (now_printed, now_shown) = _apart(before), _apart(after)
+    names = dict.fromkeys([*printed, *now_printed])
+    pairs = [(printed.get(name), now_printed.get(name)) for name in names]
+    found = [_one(old, new, tolerance) for old, new in (*pairs, *zip_longest(shown, now_shown))]
     return max(found, key=lambda item: item.verdict, default=SAME)
 
 
@@ -96,13 +99,13 @@ def _data(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> D
 def _image(kind: str, old: str, new: str) -> Difference:
     if old == new:
         return SAME
-    from PIL import Image, ImageChops, UnidentifiedImageError
+    from PIL import Image, ImageChops
 
     try:
         one, two = (
             Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA") for data in (old, new)
         )
-    except (UnidentifiedImageError, OSError, binascii.Error):
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
         return Difference(Verdict.DIFFERS, f"{kind} differs")
     if one.size != two.size:
         return Difference(Verdict.DIFFERS, f"{kind} of {one.size} → {two.size} pixels")
@@ -110,16 +113,14 @@ def _image(kind: str, old: str, new: str) -> Difference:
     return Difference(Verdict.DIFFERS, f"{kind}: pixels differ") if apart else SAME
 
 
-def _merged(outputs: Outputs) -> list[Mapping[str, Any]]:
-    """One output for each stream, where its first piece is."""
-    found: dict[Any, Mapping[str, Any]] = {}
-    for number, output in enumerate(outputs):
-        if output["output_type"] != "stream":
-            found[number] = output
-        else:
-            before = _text(found[output["name"]]["text"]) if output["name"] in found else ""
-            found[output["name"]] = {**output, "text": before + _text(output["text"])}
-    return list(found.values())
+def _apart(outputs: Outputs) -> tuple[dict[str, Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Each stream as one output, and what else was shown."""
+    streams: dict[str, Mapping[str, Any]] = {}
+    for output in outputs:
+        if output["output_type"] == "stream":
+            before = _text(streams[output["name"]]["text"]) if output["name"] in streams else ""
+            streams[output["name"]] = {**output, "text": before + _text(output["text"])}
+    return streams, [output for output in outputs if output["output_type"] != "stream"]
 
 
 def _near(before: str, after: str, tolerance: float) -> bool:

@@ -93,6 +93,8 @@ def _keys(run: RunState) -> Iterator[tuple[tuple[str, str], Any]]:
     if isinstance(run.score, Mapping):
         for key, value in _flat(run.score):
             yield ("score", key), value
+    elif run.score is not None:
+        yield ("score", "score"), run.score
     yield ("spent", "turns"), run.turns
     for kind, tokens in run.tokens.items():
         yield ("spent", f"{kind} tokens"), tokens

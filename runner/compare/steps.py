@@ -25,6 +25,7 @@ class Step:
     source: str | None = None
     cell: str | None = None
     path: str = ""
+    sha256: str = ""
     state: str = ""
     took_s: float = 0.0
     op: str = field(default="", compare=False)
@@ -55,7 +56,9 @@ def steps(journal: Iterable[Line], transcript: Iterable[Line] = ()) -> list[Step
                 streams = pieces.setdefault(op, {})
                 streams.setdefault(line["stream"], []).append(line["text"])
             case "file":
-                found[op] = Step(FILE, written.get(op), path=line["path"], state="ok")
+                found[op] = Step(
+                    FILE, written.get(op), path=line["path"], sha256=line["sha256"], state="ok"
+                )
             case "boot" if found:  # another sandbox server, and another kernel
                 found[f"restart {line['seq']}"] = Step(RESTART, state="ok")
             case "kernel" if line["event"] == "restarted":

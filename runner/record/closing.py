@@ -54,6 +54,11 @@ def render(record: Record) -> None:
 
 
 def _behind(record: Record) -> bool:
+    journal, notebook = record.path / "journal.jsonl", record.path / "notebook.ipynb"
+    if journal.exists() and not (
+        notebook.exists() and notebook.stat().st_mtime_ns >= journal.stat().st_mtime_ns
+    ):
+        return True
     if record.glance().is_over:
         return False
     return (record.path / "run.json").read_bytes() != to_json(record.state()).encode()

@@ -143,9 +143,10 @@ class Store:
 
     # -- up --------------------------------------------------------------------------------
 
-    def upload(self, path: Path, *, complete: bool = True) -> None:
-        """Copy up what is new in the record at `path`; `complete`: also what can wait.
+    def upload(self, path: Path, *, complete: bool = True, withheld: bool = True) -> None:
+        """Copy up what is new in the record at `path`.
 
+        `complete`: also what can wait; `withheld`: also outputs that were set aside.
         What a transcript line speaks of is in the store before the line.
         Raises RecordError where the store has lines that the record lacks,
         InfrastructureError; what was not copied is copied the next time.
@@ -154,7 +155,8 @@ class Store:
         sizes = {name: whole_bytes(path / name) for name in reversed(TRUTH)}
         try:
             self._give_lines(path, TRUTH[0], sizes[TRUTH[0]])
-            self._give_files(path, files_of(path, "inputs", "outputs", WITHHELD), index)
+            aside = [WITHHELD] if withheld else []
+            self._give_files(path, files_of(path, "inputs", "outputs", *aside), index)
             self._give_lines(path, TRANSCRIPT, sizes[TRANSCRIPT])
             if complete or time.monotonic() >= self._slow_at:
                 self._slow_at = time.monotonic() + SLOW_S

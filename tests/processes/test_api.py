@@ -194,7 +194,8 @@ def skill(top: Path, text: str = SKILL) -> Path:
 
 def test_skills_are_copied_and_announced(sandbox: Sandbox, tmp_path: Path) -> None:
     other = skill(tmp_path / "other", SKILL.replace("find-features", "other"))
-    made = Skill.from_directory(skill(tmp_path / "skill"))
+    (tmp_path / "linked").symlink_to(skill(tmp_path / "skill", SKILL.replace("\n", "\r\n")))
+    made = Skill.from_directory(tmp_path / "linked")
     workspace = Workspace(skills=[made], skill_dirs=[other])
     create_cli_session(sandbox, workspace)
     assert sandbox.exec(".claude/skills/find-features/look.sh").text == "looked\n"

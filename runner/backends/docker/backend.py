@@ -277,9 +277,13 @@ class DockerBackend:
 
         An agent that was told has `COLLECT_S` at least.
         """
+        ended = driven(self._run(handle.run_id)) and self._end_driven(handle, grace_s)
+        self._stop(handle, grace_s)
+        if ended:
+            self.keep(handle)
+
+    def _stop(self, handle: Handle, grace_s: float) -> None:
         run_id = handle.run_id
-        if driven(self._run(run_id)):
-            self._end_driven(handle, grace_s)
         snap = self._snapshot(run_id)
         if snap.main is None or snap.main.over:
             self._end(snap, grace_s)
@@ -316,12 +320,13 @@ class DockerBackend:
         remove(self.client, handle.run_id, record=True)
         shutil.rmtree(self._records / handle.run_id, ignore_errors=True)
 
-    def _end_driven(self, handle: Handle, grace_s: float) -> None:
+    def _end_driven(self, handle: Handle, grace_s: float) -> bool:
+        """Whether the script's run had to be ended here, and has its end now."""
         from runner.backends.ending import write_end
 
         record = Record.open(self._records / handle.run_id)
-        if tell(record, CANCELLED, grace_s) and write_end(record, lambda: self.endpoint(handle)):
-            self.keep(handle)
+        told = tell(record, CANCELLED, grace_s)
+        return told and write_end(record, lambda: self.endpoint(handle))
 
     def _told(self, snap: Snapshot) -> bool:
         """Whether the agent was told to end the run; one that has just begun finds it written."""

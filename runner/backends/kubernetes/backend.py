@@ -296,10 +296,14 @@ class KubernetesBackend:
         An agent that was told has `COLLECT_S` at least. Raises InfrastructureError where the
         run was ended, but its record cannot be reached to say so.
         """
+        ended = driven(self._run(handle.run_id)) and self._end_driven(handle, grace_s)
+        self._stop(handle, grace_s)
+        if ended:
+            self.keep(handle)
+
+    def _stop(self, handle: Handle, grace_s: float) -> None:
         from runner.backends.kubernetes import objects
 
-        if driven(self._run(handle.run_id)):
-            self._end_driven(handle, grace_s)
         snap = self._snapshot(handle.run_id)
         if snap.job is None or snap.job.finished:
             return
@@ -339,12 +343,13 @@ class KubernetesBackend:
         self._mirror(handle.run_id).delete()
         shutil.rmtree(self._records / handle.run_id, ignore_errors=True)
 
-    def _end_driven(self, handle: Handle, grace_s: float) -> None:
+    def _end_driven(self, handle: Handle, grace_s: float) -> bool:
+        """Whether the script's run had to be ended here, and has its end now."""
         from runner.backends.ending import write_end
 
         record = Record.open(self._records / handle.run_id)
-        if tell(record, CANCELLED, grace_s) and write_end(record, lambda: self.endpoint(handle)):
-            self.keep(handle)
+        told = tell(record, CANCELLED, grace_s)
+        return told and write_end(record, lambda: self.endpoint(handle))
 
     def _told(self, snap: Snapshot) -> bool:
         """Whether the agent was told to end the run; it is not there yet in a pod that starts."""

@@ -111,7 +111,9 @@ class LocalBackend:
 
     def sync(self, handle: Handle, *, patience_s: float | None = None) -> None:  # noqa: ARG002
         """Finish what a killed agent left of the record, which the run writes here itself."""
-        closing.render(self._record(handle.run_id))
+        record = self._record(handle.run_id)
+        if record.glance().backend == NAME:
+            closing.render(record)
 
     def bring_withheld(self, handle: Handle) -> None:
         """Nothing: they are in the record here."""
