@@ -73,7 +73,7 @@ def replay(path: Path, settings: Settings, say: Say, tolerance: float = TOLERANC
     submission = repeat(path, settings, None, say, agent=False)
     driven = DrivenRun.begin(submission, settings, backend_of(settings), "runner replay")
     try:
-        doing = _Doing(driven, say)
+        doing = _Doing(driven)
         for number, step in enumerate(todo, 1):
             say(f"{number} of {len(todo)}: {step.kind} {first_line(step)}")
             doing.do(step)
@@ -93,8 +93,8 @@ def replay(path: Path, settings: Settings, say: Say, tolerance: float = TOLERANC
 class _Doing:
     """The steps, done one after the other in one sandbox."""
 
-    def __init__(self, driven: DrivenRun, say: Say) -> None:
-        self._session, self._say = driven.session, say
+    def __init__(self, driven: DrivenRun) -> None:
+        self._session = driven.session
         self.cells: dict[str, Result] = {}
         """By the id of the cell in the record, its last execution here."""
         self.commands: list[tuple[Step, Result]] = []

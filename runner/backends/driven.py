@@ -29,7 +29,7 @@ def as_driven(status: Status, path: Path) -> Status:
     if not driven(status.run):
         return status
     record = Record.open(path)
-    alive, run = record.alive(), status.run
+    alive = record.alive()
     # After the look at the lock: a script that has let go of it has written its end before.
     run = record.glance()
     if not alive and not run.is_over:
