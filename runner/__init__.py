@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.api.harness import Message, run_agent
     from runner.api.sandbox import Failed, Sandbox
+    from runner.api.scoped import ScopedSandbox
     from runner.api.sessions import (
         NotebookSession,
         create_cli_session,
@@ -32,6 +33,7 @@ __all__ = [
     "RepoConfig",
     "Sandbox",
     "SandboxConfig",
+    "ScopedSandbox",
     "Skill",
     "Workspace",
     "create_cli_session",
@@ -44,6 +46,7 @@ __all__ = [
 _MODULES = {
     "runner.api.harness": ("Message", "run_agent"),
     "runner.api.sandbox": ("Failed", "Sandbox"),
+    "runner.api.scoped": ("ScopedSandbox",),
     "runner.api.sessions": (
         "NotebookSession",
         "create_cli_session",

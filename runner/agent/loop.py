@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
 from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
 from runner.agent.compact import compact
 from runner.agent.conversation import Call, Conversation, sendable
-from runner.agent.prompt import system_prompt
 from runner.agent.providers import Provider, Reply
 from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Toolbox, text
@@ -43,7 +42,7 @@ class Loop:
 
     `left_s` is what is left of the run's time. `catch_up` is called before a
     tool's result is written down, so that the record has the journal up to it.
-    `tell` is told of every line that was written; `facts` are more of what there is.
+    `tell` is told of every line that was written. `system` is the system prompt.
     """
 
     def __init__(
@@ -55,15 +54,15 @@ class Loop:
         tools: Toolbox,
         stop: Stop,
         left_s: float,
+        system: str,
         catch_up: Callable[[], None] = lambda: None,
         tell: Callable[[str, Said], None] = lambda _type, _line: None,
-        facts: Sequence[str] = (),
     ) -> None:
         self.plan, self.record, self.conversation = plan, record, conversation
         self.provider, self.tools, self.stop = provider, tools, stop
         self._time_s = plan.experiment.sandbox.timeout
         self._end = time.monotonic() + left_s
-        self._catch_up, self._tell, self._facts = catch_up, tell, facts
+        self._system, self._catch_up, self._tell = system, catch_up, tell
         self._retries: SimpleQueue[tuple[str, float]] = SimpleQueue()
 
     def run(self) -> Outcome:
@@ -94,7 +93,7 @@ class Loop:
 
         def ask() -> tuple[Reply, Said, Said]:
             reply = self.provider.reply(
-                system=system_prompt(self.plan, self._facts),
+                system=self._system,
                 messages=messages,
                 tools=self.tools.definitions(),
                 on_text=lambda _: None,

@@ -24,22 +24,35 @@ You carry out a research experiment with shell commands, through tools. The task
 message. Each command has a shell of its own: variables and `cd` do not stay, files do. Old \
 results are shortened in this conversation: keep what you need in files."""
 
-_COMMON = """\
-The working directory is the workspace; paths are relative to it. Put what is to be kept into \
-outputs/: tables, plots, a report. Nothing else of the workspace is sure to be kept.
-"still running" is no failure: `wait` goes on waiting, `interrupt` stops it. Print little: long \
-output is shortened.
+_HONEST = """\
 Report what you saw, also when it is not what was hoped for; say how sure you are, and what you \
 did not check. Never make up a result.
 Nobody answers questions while you work: decide, and say what you decided. When all is done, say \
 in a few sentences what you found, without a tool call: that ends the run."""
+
+_COMMON = """\
+The working directory is the workspace; paths are relative to it. Put what is to be kept into \
+outputs/: tables, plots, a report. Nothing else of the workspace is sure to be kept.
+"still running" is no failure: `wait` goes on waiting, `interrupt` stops it. Print little: long \
+output is shortened."""
+
+_TOOLS = """\
+You carry out a research experiment through tools. The task is the first message."""
 
 
 def system_prompt(plan: RunPlan, more: Sequence[str] = ()) -> str:
     """The system prompt of a run; `more` is what there is that its plan does not say."""
     cli = plan.experiment.sandbox.execution_mode is ExecutionMode.CLI
     facts = "\n".join(f"- {fact}" for fact in (*_facts(plan), *more))
-    return f"{_CLI if cli else _NOTEBOOK}\n\n{_COMMON}\n\nWhat there is:\n{facts}"
+    return f"{_CLI if cli else _NOTEBOOK}\n\n{_COMMON}\n{_HONEST}\n\nWhat there is:\n{facts}"
+
+
+def tools_prompt(plan: RunPlan) -> str:
+    """The system prompt of an agent that has neither notebook nor shell: the tools say it all."""
+    replies, minutes = plan.experiment.agent.max_turns, plan.experiment.sandbox.timeout / 60
+    return (
+        f"{_TOOLS}\n\n{_HONEST}\n\nThere are {replies} replies of yours, and {minutes:.0f} minutes."
+    )
 
 
 def model_fact(model: PinnedModel) -> str:

@@ -6,7 +6,7 @@ import codecs
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -43,13 +43,32 @@ def text(words: str, *, is_error: bool = False) -> Answer:
     return Answer([{"type": "text", "text": words or "[nothing]"}], is_error)
 
 
+class Others(Protocol):
+    """Tools that are not the sandbox's own."""
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """Name, description, input schema of each."""
+        ...
+
+    def call(self, name: str, given: Mapping[str, Any], op: str) -> Answer:
+        """Call one; what goes wrong is told to the model in words."""
+        ...
+
+
 class Toolbox:
     """Calls tools on one session.
 
-    `images_left` is how many images the model may still be shown.
+    `mode` says which of its own: none without one. `images_left` is how many images the model may
+    still be shown. `others` are tools beside them.
     """
 
-    def __init__(self, session: Session, mode: ExecutionMode, images_left: int = IMAGES) -> None:
+    def __init__(
+        self,
+        session: Session,
+        mode: ExecutionMode | None,
+        images_left: int = IMAGES,
+        others: Sequence[Others] = (),
+    ) -> None:
         self.session, self.images_left = session, images_left
         self.warnings: list[str] = []
         """The sandbox's, as they were heard beside the tools: each is told with the next answer."""
@@ -73,7 +92,12 @@ class Toolbox:
             "write_file": (inputs.WriteFile, self._write_file),
             "list_files": (inputs.ListFiles, self._list_files),
         }
-        self._tools = common if mode is ExecutionMode.CLI else cells | common
+        self._tools = {
+            None: {},
+            ExecutionMode.CLI: common,
+            ExecutionMode.NOTEBOOK: cells | common,
+        }[mode]
+        self._others = {tool["name"]: other for other in others for tool in other.definitions()}
 
     def definitions(self) -> list[dict[str, Any]]:
         """Name, description, input schema of each tool, as the Messages API and MCP have them."""
@@ -84,7 +108,7 @@ class Toolbox:
                 "input_schema": _schema(model),
             }
             for name, (model, _) in self._tools.items()
-        ]
+        ] + [tool for other in dict.fromkeys(self._others.values()) for tool in other.definitions()]
 
     def call(
         self,
@@ -102,8 +126,10 @@ class Toolbox:
         now. It waits for `longest_s` seconds at most, whatever was asked for.
         Raises SandboxUnreachable when the sandbox stays away.
         """
+        if other := self._others.get(name):
+            return self._warned_of(other.call(name, given, op))
         if name not in self._tools:
-            known = ", ".join(self._tools)
+            known = ", ".join((*self._tools, *self._others))
             return text(f"there is no tool {name}; there are: {known}", is_error=True)
         model, run = self._tools[name]
         try:

@@ -17,6 +17,7 @@ from runner.agent.conversation import Conversation
 from runner.agent.gpus import GpuWatch
 from runner.agent.loop import Loop
 from runner.agent.options import AgentOptions
+from runner.agent.prompt import system_prompt
 from runner.agent.providers import Provider
 from runner.agent.puller import Puller
 from runner.agent.scoring import score
@@ -76,7 +77,15 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
             gpus = _watch_gpus(session, record, tools, stop)
         left_s = plan.experiment.sandbox.timeout - spent_s(_lines(options))
         loop = Loop(
-            plan, record, conversation, provider, tools, stop, left_s, catch_up=puller.catch_up
+            plan,
+            record,
+            conversation,
+            provider,
+            tools,
+            stop,
+            left_s,
+            system_prompt(plan),
+            catch_up=puller.catch_up,
         )
         outcome = loop.run()
     except Stopped as stopped:

@@ -19,10 +19,10 @@ from runner.backends import recorded_logs
 from runner.backends.base import Backend, Handle
 from runner.backends.driven import told
 from runner.backends.starting import READY_S, Starting
-from runner.errors import InfrastructureError, RunnerError
+from runner.errors import InfrastructureError, RunnerError, UsageError
 from runner.masking import Mask
 from runner.record import Record
-from runner.session import Session
+from runner.session import Endpoint, Session
 from runner.settings import Settings
 from runner.submission import Submission, start
 
@@ -63,6 +63,7 @@ class DrivenRun:
         self.over = False
         """Whether it has ended, or is about to."""
         self.session: Session
+        self._endpoint: Endpoint
         self._ready_at = time.monotonic()
 
     @classmethod
@@ -181,17 +182,31 @@ class DrivenRun:
             if words := told(self.record):
                 raise Stopped(Outcome("cancelled", words, 130))
 
-        endpoint = self._open.enter_context(self._backend.endpoint(self._handle))
-        self.session = self._open.enter_context(Session(endpoint))
+        self._endpoint = self._open.enter_context(self._backend.endpoint(self._handle))
+        self.session = self._open.enter_context(Session(self._endpoint))
         deadline_s = self.plan.prepare_deadline_s + self.plan.start_deadline_s + READY_S
         starting = Starting(self._backend, self._handle, say)
         info = starting.connect(self.session, deadline_s, heed_cancel)
         self._ready_at = time.monotonic()
         meet(self.record, self.plan, info)
-        quiet = self._open.enter_context(Session(endpoint, reconnect_s=READY_S))
-        self._puller = Puller(quiet, self.record)
+        self._puller = Puller(self.beside(), self.record)
         self._puller.start()
         threading.Thread(target=self._heed_cancel, name="cancel", daemon=True).start()
+
+    @property
+    def answering(self) -> Session:
+        """The client of its server; UsageError when it has ended."""
+        if self.over:
+            raise UsageError(
+                f"the sandbox of {self.plan.run_id} has ended", hint="start another Sandbox"
+            )
+        return self.session
+
+    def beside(self) -> Session:
+        """Another session, for what goes on beside the script; closed at the end."""
+        session = Session(self._endpoint, reconnect_s=READY_S)
+        session.boot = self.session.boot
+        return self._open.enter_context(session)
 
     def _masked(self, text: str) -> str:
         return self._mask(text)

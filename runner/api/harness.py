@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from runner import secrets
 from runner.agent.conversation import Conversation
 from runner.agent.loop import Loop
+from runner.agent.prompt import system_prompt, tools_prompt
 from runner.agent.providers import Provider
 from runner.agent.stop import Outcome, Stop
 from runner.agent.tools import Toolbox
 from runner.api.driven import DrivenRun, chosen, failed
-from runner.api.sessions import NotebookSession, session_of
+from runner.api.served import ServedTools
+from runner.api.sessions import NotebookSession, Place, place_of
 from runner.config.experiment import AgentConfig
 from runner.config.explain import config_error
 from runner.errors import RunnerError, UsageError
@@ -69,7 +71,7 @@ async def run_agent(
     run ends, unless the script raises. Raises ConfigError and UsageError before the model is
     asked, and RunnerError where the provider or the sandbox gives up.
     """
-    session = session_of(mcp_config)
+    place = place_of(mcp_config)
     agent = _agent(
         provider=_ALIASES.get(provider, provider),
         **chosen(
@@ -82,8 +84,9 @@ async def run_agent(
             max_cost_usd=max_cost_usd,
         ),
     )
-    driven, own = session.sandbox.driven, session.sandbox.session
-    plan = _plan(driven, agent, session, prompt)
+    driven = place.driven
+    own = driven.answering
+    plan = _plan(driven, agent, place.session, prompt)
     answering = _provider(agent, driven)
     if not driven.talking.acquire(blocking=False):
         raise UsageError("an agent works in this sandbox: wait for its end, or start another one")
@@ -96,7 +99,7 @@ async def run_agent(
 
     def work() -> None:
         try:
-            driven.outcome = _converse(driven, own, plan, session, answering, stop, tell)
+            driven.outcome = _converse(driven, own, plan, place, answering, stop, tell)
         except Exception as error:
             driven.outcome = failed(error, "the agent gave up")
             raise
@@ -120,7 +123,7 @@ def _converse(
     driven: DrivenRun,
     own: Session,
     plan: RunPlan,
-    session: NotebookSession,
+    place: Place,
     provider: Provider,
     stop: Stop,
     tell: Callable[[Message], None],
@@ -129,18 +132,19 @@ def _converse(
         if message := _message(type, line):
             tell(message)
 
+    session, others = place.session, [ServedTools(served) for served in place.served]
     driven.record.say("conversation", agent=plan.experiment.agent.model_dump(mode="json"))
     outcome = Loop(
         plan,
         driven.record,
         Conversation(),
         provider,
-        Toolbox(own, session.mode),
+        Toolbox(own, session.mode if session else None, others=others),
         stop,
         driven.left_s,
+        system_prompt(plan, session.workspace.facts()) if session else tools_prompt(plan),
         catch_up=driven.catch_up,
         tell=told,
-        facts=session.workspace.facts(),
     ).run()
     if outcome.state == "cancelled":
         for op in own.info()["running"]:
@@ -171,10 +175,13 @@ def _agent(**given: Any) -> AgentConfig:
         raise config_error(error, AgentConfig, "run_agent", {}) from error
 
 
-def _plan(driven: DrivenRun, agent: AgentConfig, session: NotebookSession, prompt: str) -> RunPlan:
+def _plan(
+    driven: DrivenRun, agent: AgentConfig, session: NotebookSession | None, prompt: str
+) -> RunPlan:
     """The run's plan as the loop of this conversation is to see it."""
     plan = driven.plan
-    sandbox = plan.experiment.sandbox.model_copy(update={"execution_mode": session.mode})
+    mode = {"execution_mode": session.mode} if session else {}
+    sandbox = plan.experiment.sandbox.model_copy(update=mode)
     experiment = plan.experiment.model_copy(
         update={"agent": agent, "task": prompt, "sandbox": sandbox}
     )

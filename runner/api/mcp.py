@@ -12,7 +12,7 @@ from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 
 from runner import __version__
-from runner.agent.tools import Answer, Toolbox, text
+from runner.agent.tools import Answer, Others, Toolbox, text
 from runner.errors import RunnerError
 
 ABOUT = """\
@@ -21,7 +21,7 @@ cell to cell. "still running" is no failure: `wait` goes on waiting, `interrupt`
 goes on when the connection does not."""
 
 
-def server_of(tools: Toolbox) -> Server[Any]:
+def server_of(tools: Toolbox | Others) -> Server[Any]:
     """A server that has these tools; what goes wrong in one is told to the model in words."""
 
     async def list_tools(_: ServerRequestContext[Any], __: Any) -> types.ListToolsResult:
@@ -47,7 +47,7 @@ def server_of(tools: Toolbox) -> Server[Any]:
     )
 
 
-def serve(tools: Toolbox) -> None:
+def serve(tools: Toolbox | Others) -> None:
     """Serve on stdin and stdout until the client closes them."""
     server = server_of(tools)
 

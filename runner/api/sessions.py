@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from runner.agent.prompt import model_fact
+from runner.api.driven import DrivenRun
 from runner.api.files import text_of
 from runner.api.mcp_config import SERVER, mcp_config
 from runner.api.sandbox import TIMEOUT_S, Sandbox, checked, heeding
+from runner.api.served import SERVED, Relay, Served
 from runner.api.workspace import Workspace
 from runner.config.sandbox import ExecutionMode, SandboxConfig
 from runner.errors import UsageError
-from runner.session import Result
+from runner.session import Channel, Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,22 +122,40 @@ def create_local_session(
     return _local(create_cli_session, workspace, name, config, None, given)
 
 
-def session_of(mcp_config: Mapping[str, Any]) -> NotebookSession:
-    """The session that made this config.
+@dataclass(frozen=True)
+class Place:
+    """Where an agent works: a session if it has one, and interfaces that are served to it."""
 
-    Raises UsageError where none did, and for servers of others beside it.
+    session: NotebookSession | None
+    served: tuple[Served, ...]
+
+    @property
+    def driven(self) -> DrivenRun:
+        """The run whose record has what it says: the session's, or the first interface's."""
+        if self.session:
+            return self.session.sandbox.driven
+        return next(served.driven for served in self.served if served.driven)
+
+
+def place_of(mcp_config: Mapping[str, Any]) -> Place:
+    """What the entries of a config mean: `session.mcp_config`, and what `serve` has returned.
+
+    Raises UsageError for an empty one, and for servers of others.
     """
-    if others := sorted(set(mcp_config) - {SERVER}):
-        raise UsageError(
-            f"mcp_config: {', '.join(others)}: other MCP servers are not in this version",
-            hint="pass session.mcp_config",
-        )
-    for session in reversed(_SESSIONS):
-        if mcp_config.get(SERVER) is session.mcp_config[SERVER]:
-            return session
-    raise UsageError(
-        "mcp_config: no session of this process made it", hint="pass session.mcp_config"
-    )
+    session, served = None, []
+    for name, entry in mcp_config.items():
+        own = [made for made in _SESSIONS if entry is made.mcp_config[SERVER]]
+        theirs = [made for made in SERVED if entry is made.entry.get(made.name)]
+        if not (own or theirs):
+            raise UsageError(
+                f"mcp_config: {name}: other MCP servers are not in this version",
+                hint="pass session.mcp_config, and what ScopedSandbox.serve returned",
+            )
+        session = own[0] if own else session
+        served += theirs
+    if session is None and not served:
+        raise UsageError("mcp_config is empty", hint="pass session.mcp_config")
+    return Place(session, tuple(served))
 
 
 def _local(
@@ -162,6 +183,15 @@ def _local(
         raise
 
 
+def _relay(sandbox: Sandbox, served: Served) -> None:
+    """Let code in this sandbox call what another one serves."""
+    channel = Channel(sandbox.driven.beside(), served.name)
+    tokens = channel.open()
+    known = json.dumps({"url": tokens.url, "token": tokens.caller})
+    sandbox.write_file(f"{served.name}/_channel.json", known)
+    Relay(channel, served)
+
+
 def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode) -> NotebookSession:
     workspace = workspace or Workspace()
     skills = workspace.all_skills
@@ -172,6 +202,8 @@ def _session(sandbox: Sandbox, workspace: Workspace | None, mode: ExecutionMode)
     for library in workspace.libraries:
         for path, content in library.files:
             sandbox.write_file(path, content)
+        if library.served is not None:
+            _relay(sandbox, library.served)
     session = NotebookSession(sandbox, workspace, mode)
     for library in workspace.libraries:
         # An import that fails is better told now than to the agent.

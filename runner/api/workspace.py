@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
 from runner.api.files import files_below, text_of
+from runner.api.served import Served
 from runner.api.skills import Skill
+from runner.api.stubs import stub
 from runner.errors import UsageError
 
 
@@ -26,11 +29,13 @@ class Library:
     name: str
     files: tuple[tuple[str, bytes], ...] = field(repr=False)
     docs: str = ""
+    served: Served | None = None
+    """Where its functions run, if not in the notebook."""
 
     @classmethod
     def from_code(cls, name: str, code: str) -> Self:
         """A module out of its source."""
-        _check_name(name, "a library")
+        check_name(name, "a library")
         return cls(name, ((f"{name}.py", code.encode()),), _documented(name, code))
 
     @classmethod
@@ -46,7 +51,7 @@ class Library:
         """A package out of a directory, with all that is in it, data too."""
         path = Path(path)
         name = name or path.resolve().name
-        _check_name(name, "a package")
+        check_name(name, "a package")
         if not (path / "__init__.py").is_file():
             raise UsageError(
                 f"{path}: expected a package: a directory with an __init__.py",
@@ -54,6 +59,16 @@ class Library:
             )
         docs = _documented(name, text_of(path / "__init__.py"))
         return cls(name, files_below(path, name), docs)
+
+    @classmethod
+    def of(cls, served: Served) -> Self:
+        """The package whose functions are those that another sandbox serves."""
+        code = stub(served.functions)
+        source = files("runner.serving")
+        sources = [("__init__.py", code.encode())]
+        sources += [(name, source.joinpath(name).read_bytes()) for name in ("remote.py", "wire.py")]
+        placed = tuple((f"{served.name}/{name}", data) for name, data in sources)
+        return cls(served.name, placed, _documented(served.name, code), served)
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,8 @@ class Workspace:
         return [*libraries, *(skill.fact for skill in self.all_skills), *copied]
 
 
-def _check_name(name: str, what: str) -> None:
+def check_name(name: str, what: str) -> None:
+    """Refuse what Python could not import."""
     if not name.isidentifier():
         raise UsageError(f"{name!r} is no name that Python can import; {what} needs another")
 

@@ -19,6 +19,14 @@ Mode = Annotated[
         "--mode", metavar="MODE", help="notebook or cli: which tools; the experiment's if left out."
     ),
 ]
+Served = Annotated[
+    str | None,
+    typer.Option(
+        "--served",
+        metavar="NAME",
+        help="The functions of an interface that a script serves there, in place of those.",
+    ),
+]
 Config = Annotated[
     bool, typer.Option("--config", help="Print what a client needs to start it, and serve nothing.")
 ]
@@ -29,7 +37,13 @@ claude mcp add runner -- runner mcp checkpoint-diffing-261123-0907-x7k2
 """
 
 
-def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False) -> int:
+def command(
+    cli: Cli,
+    run: Run = None,
+    mode: Mode = None,
+    served: Served = None,
+    config: Config = False,
+) -> int:
     """Serve the notebook, shell and files of a run's sandbox as MCP tools.
 
     For Claude Code, Cursor and other clients of the Model Context Protocol, on stdin and stdout.
@@ -45,7 +59,7 @@ def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False
     if mode not in (None, *ExecutionMode):
         raise UsageError(f"--mode: there is no mode {mode!r}", hint="notebook or cli")
     if config:
-        found = mcp_config(handle.run_id, cli.settings, mode)
+        found = mcp_config(handle.run_id, cli.settings, mode, served)
         cli.say(json.dumps({"mcpServers": found}, indent=None if cli.json else 2))
         return 0
     try:
@@ -56,12 +70,14 @@ def command(cli: Cli, run: Run = None, mode: Mode = None, config: Config = False
             hint="pip install 'runner[mcp]'",
         ) from error
     from runner.agent.tools import Toolbox
+    from runner.api.served import ServedTools, find
 
     status = cli.engine.status(handle)
     chosen = ExecutionMode(mode) if mode else _mode_of(status.run.plan)
     with connected(cli, handle, status) as session:
+        tools = ServedTools(find(session, served)) if served else Toolbox(session, chosen)
         cli.note(f"serving the tools of {handle.run_id} on stdin and stdout; {path} is its record")
-        serve(Toolbox(session, chosen))
+        serve(tools)
     return 0
 
 

@@ -13,6 +13,7 @@ commands.py  shell.py       shell commands
 files.py                    files of the workspace
 watch.py  memory.py         memory, disk, idleness, the run's time
 gpus.py  meter.py           whether the GPUs are used
+calls.py  call_handlers.py   calls between processes of different sandboxes
 processes.py                every process ends with the sandbox
 server.py                   the jupyter_server that carries all this
 handlers.py  file_handlers.py   the HTTP interface (openapi.json)
@@ -34,8 +35,9 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Add the routes. The server's settings hold the `Sandbox` under "runner"."""
-    from runner.sandbox import file_handlers, handlers, page
+    from runner.sandbox import call_handlers, file_handlers, handlers, page
 
     base = app.web_app.settings["base_url"]
-    routes = [*handlers.handlers(base), *file_handlers.handlers(base), *page.handlers(base)]
+    modules = (handlers, file_handlers, call_handlers, page)
+    routes = [route for module in modules for route in module.handlers(base)]
     app.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from runner.plain import open_plain
 from runner.sandbox import operations as ops
 from runner.sandbox import processes
 from runner.sandbox.book import Book
+from runner.sandbox.calls import Channels
 from runner.sandbox.commands import Commands
 from runner.sandbox.edits import edit
 from runner.sandbox.executions import Executions
@@ -46,6 +47,7 @@ class Sandbox:
         env = _child_env(options, environ)
         self.executions = Executions(self.book, options, env)
         self.commands = Commands(self.book, options.workspace, env)
+        self.channels = Channels(self.book.note)
         self.phases = [json.loads(line) for line in _noted(options.phases)]
         self.environment = json.loads("".join(_noted(options.environment)) or "{}")
         self.full = ""
@@ -96,6 +98,11 @@ class Sandbox:
     def touch(self) -> None:
         """Somebody uses this sandbox."""
         self.touched_at = asyncio.get_running_loop().time()
+
+    @property
+    def unattended_s(self) -> float:
+        """Seconds since anybody used this sandbox."""
+        return asyncio.get_running_loop().time() - self.touched_at
 
     @property
     def active_at(self) -> float:

@@ -1,6 +1,7 @@
 """What runs outside of a sandbox and talks to it."""
 
+from runner.session.channel import Asked, Channel
 from runner.session.client import Session
 from runner.session.results import Endpoint, LostOperation, Result
 
-__all__ = ["Endpoint", "LostOperation", "Result", "Session"]
+__all__ = ["Asked", "Channel", "Endpoint", "LostOperation", "Result", "Session"]

@@ -116,7 +116,7 @@ class Session:
 
     def shutdown(self) -> None:
         """End the sandbox."""
-        self._request("POST", "/shutdown")
+        self.request("POST", "/shutdown")
 
     def ticket(self) -> str:
         """The address of the live page, with a code that lets one browser in, for a minute."""
@@ -125,16 +125,16 @@ class Session:
 
     def journal(self, after: int, wait_s: float = 0.0) -> list[dict[str, Any]]:
         """Journal lines after number `after`, waiting for the first of them."""
-        response = self._request("GET", "/journal", params={"after": after, "wait": wait_s})
+        response = self.request("GET", "/journal", params={"after": after, "wait": wait_s})
         return [json.loads(line) for line in response.content.splitlines()]
 
     def notebook(self) -> str:
         """The .ipynb as it stands."""
-        return self._request("GET", "/notebook").text
+        return self.request("GET", "/notebook").text
 
     def masked(self, value: Any) -> Any:
         """A JSON value, with the sandbox's secret values masked in all its strings."""
-        return self._request("POST", "/mask", json=value).json()
+        return self.request("POST", "/mask", json=value).json()
 
     # -- cells and commands ----------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Session:
 
     def read_file(self, path: str) -> bytes:
         """A file of the workspace."""
-        return self._request("GET", _file(path)).content
+        return self.request("GET", _file(path)).content
 
     def fetch(self, path: str, take: Callable[[Iterator[bytes]], T]) -> T:
         """Give a file of the workspace to `take`, in pieces; again from its start if cut off."""
@@ -321,10 +321,11 @@ class Session:
         return self._warnings != before
 
     def _json(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
-        value: dict[str, Any] = self._request(method, url, **kwargs).json()
+        value: dict[str, Any] = self.request(method, url, **kwargs).json()
         return value
 
-    def _request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
+    def request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
+        """Ask the server for `url` below its address; `content` is called for each attempt."""
         content = kwargs.pop("content", None)
 
         def attempt() -> httpx.Response:

@@ -123,6 +123,53 @@ async def called(entry: dict[str, Any], tool: str, **given: Any) -> str:
         return "".join(block.text for block in answer.content if block.type == "text")
 
 
+SCOPED = """\
+from runner import ScopedSandbox, Sandbox, SandboxConfig, Workspace, create_notebook_session
+
+with ScopedSandbox(SandboxConfig(), name="scoped") as scoped:
+    print("run", scoped.run_id, flush=True)
+    tools = scoped.serve("interface.py")
+    with Sandbox(SandboxConfig(), name="driven") as sandbox:
+        print("other", sandbox.run_id, flush=True)
+        session = create_notebook_session(sandbox, Workspace(libraries=[tools]))
+        print(session.exec(CELL), flush=True)
+"""
+INTERFACE = """\
+import os
+
+@expose
+def where() -> str:
+    return os.getcwd()
+
+@expose
+def count(n: int):
+    yield from range(n)
+"""
+CELL = """\
+import interface, os
+print(interface.where() != os.getcwd() or 'in a container', list(interface.count(3)))
+open('outputs/made.txt', 'w').write('it is made')
+"""
+
+
+@pytest.mark.timeout(300)
+def test_one_sandbox_calls_functions_of_another(lab: Lab) -> None:
+    file = lab.top / "main.py"
+    file.write_text(SCOPED.replace("CELL", repr(CELL)))
+    (lab.top / "interface.py").write_text(INTERFACE)
+    line = CommandLine(lab.top, **lab.env, KUBECONFIG=os.environ.get("KUBECONFIG", ""))
+    with line.starting(program=(str(file),)) as started:
+        scoped = run_of(lab, started)
+        other = lab.adopt(lab.backend.attach(started.said(r"^other (\S+)$")[1]))
+        told = started.end()
+    assert told.status == 0, told
+    assert "[0, 1, 2]" in told.out
+    assert (scoped.status.state, other.status.state) == ("done", "done"), scoped.status.reason
+    assert "where" in (scoped.path / "journal.jsonl").read_text()
+    assert verify(scoped.path).ok
+    check(other)
+
+
 @pytest.mark.timeout(300)
 def test_a_script_that_is_cancelled_keeps_what_was_made(lab: Lab) -> None:
     with script(lab, WAITS) as started:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from sandbox_process import SandboxProcess, sandbox
 
-from runner.sandbox import file_handlers, handlers, page
+from runner.sandbox import call_handlers, file_handlers, handlers, page
 from runner.sandbox.operations import REQUEST
 
 DOCUMENT: dict[str, Any] = json.loads(handlers.OPENAPI.read_text())
@@ -26,6 +26,7 @@ def routes() -> dict[str, set[str]]:
     for pattern, handler, *_ in (
         *handlers.handlers("/"),
         *file_handlers.handlers("/"),
+        *call_handlers.handlers("/"),
         *page.handlers("/"),
     ):
         # An own method is one that tornado's and Jupyter's base classes do not have.
@@ -95,7 +96,7 @@ class Caller:
         response = found[0][method.lower()]["responses"][str(answer.status_code)]
         if "$ref" in response:
             response = DOCUMENT["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
-        kind = answer.headers["content-type"].split(";")[0]
+        kind = answer.headers.get("content-type", "").split(";")[0]
         if content := response.get("content"):
             assert kind in content, (kind, list(content))
             if schema := content[kind].get("schema"):
@@ -132,6 +133,19 @@ def test_answers_are_as_the_document_says(box: SandboxProcess) -> None:
         assert call("POST", f"{v1}/operations/none/interrupt").status_code == 404
         assert call("GET", op, params={"wait": "nan"}).status_code == 400
         call("GET", f"{v1}/info")
+        calls = f"{v1}/calls/functions"
+        assert call("GET", calls).status_code == 404
+        call("PUT", f"{v1}/channels/functions")
+        assert call("GET", calls).status_code == 204
+        assert call("PUT", f"{calls}/one", content=b"{}").status_code == 202
+        assert call("GET", calls).headers["runner-call"] == "one"
+        assert call("PUT", f"{calls}/one/2").status_code == 409
+        call("PUT", f"{calls}/one/1", params={"end": 1}, content=b"said")
+        assert call("GET", f"{calls}/one").content == b"said"
+        call("DELETE", f"{calls}/one")
+        assert call("GET", f"{calls}/one").status_code == 404
+        call("DELETE", f"{v1}/channels/functions", params={"reason": "all was said"})
+        assert call("GET", calls).json() == {"message": "all was said"}
         journal = call("GET", f"{v1}/journal", params={"after": 0})
         schema = DOCUMENT["components"]["schemas"]["JournalLine"]
         for line in journal.content.splitlines():
