@@ -25,7 +25,7 @@ BACKEND := local
 PEERS := build/peers
 
 .PHONY: demo test lint types imports unit processes faults faults-longer test-faults test-chromium \
-	test-root docker-images test-docker \
+	test-root test-models docker-images test-docker \
 	cluster-up cluster-down cluster-images test-cluster images-locks bench bench-cluster docs constraints clean
 
 demo: $(READY)  ## run checkpoint-diffing-mini on this machine, without a key; BACKEND=docker in containers
@@ -47,7 +47,7 @@ imports: $(READY)
 unit: $(READY)  ## under a minute
 	$(BIN)/pytest -n 2 --dist loadfile -m "not chromium and not root and not cluster and not docker" \
 		--ignore tests/processes --ignore tests/faults --ignore tests/backends --ignore tests/cluster \
-		--ignore tests/docker
+		--ignore tests/docker --ignore tests/models
 
 processes: $(READY)  ## real servers, sandboxes and runs, broken on purpose; the contract of the backends
 	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster and not docker" tests/processes tests/backends
@@ -70,6 +70,9 @@ test-chromium: $(READY)  ## needs Debian's chromium and chromium-driver
 
 test-root: $(READY)  ## needs root, to mount a small tmpfs
 	$(BIN)/pytest -m root
+
+test-models: $(READY)  ## models loaded by the real libraries; needs Debian's python3-torch
+	$(BIN)/pytest tests/models
 
 docker-images: $(READY)  ## on this machine's engine, installed and started where there is none (Debian, root)
 	$(PYTHON) tests/labcluster engine

@@ -81,6 +81,23 @@ class LookUps:
         """The model at the commit that its revision is now."""
         return self._once(("model", model), lambda: _pinned(model, found, progress))
 
+    def models(
+        self, models: Sequence[ModelConfig], found: Resolved, progress: Progress
+    ) -> list[PinnedModel]:
+        """All models, and the bases of adapters that are not among them."""
+        named = {model.name: model for model in models}
+        pinned: list[PinnedModel] = []
+        bases: dict[str, PinnedModel] = {}
+        for model in models:
+            at = self.model(model, found, progress)
+            if model.base_model is not None:
+                own = ModelConfig(name=model.base_model, secret=model.secret)
+                base = self.model(named.get(model.base_model, own), found, progress)
+                bases[model.base_model] = base
+                at = at.model_copy(update={"base": base.commit})
+            pinned.append(at)
+        return pinned + [base for name, base in bases.items() if name not in named]
+
     def inputs(self, experiment: Experiment) -> tuple[list[InputFile], dict[str, Path | bytes]]:
         """Everything that is copied into the workspace: files, directories, libraries."""
         own = experiment.sandbox
@@ -152,6 +169,9 @@ def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> Pinne
         commit=found.commit,
         size=found.size,
         secret=model.secret,
+        var_name=model.var_name,
+        tokenizer=model.tokenizer,
+        apart=model.load_as_peft,
     )
 
 

@@ -79,6 +79,11 @@ def directory(name: str) -> str:
     return "--".join(("models", *name.split("/")))
 
 
+def snapshot(model: PinnedModel) -> str:
+    """Where its files are, below the cache."""
+    return f"{directory(model.name)}/snapshots/{model.commit}"
+
+
 def own_hub() -> str:
     """The URL of the hub that this user's library asks, and its login is for."""
     from huggingface_hub import constants

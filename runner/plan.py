@@ -37,6 +37,12 @@ class PinnedModel(Table):
     commit: str
     size: int | None = Field(description="Bytes of its files, as the hub says; None if unknown.")
     secret: str | None = Field(description="Name of the secret that the hub wants.")
+    var_name: str | None = Field(default=None, description="The variable that it is loaded into.")
+    tokenizer: str | None = Field(default=None, description="That of its tokenizer.")
+    base: str | None = Field(
+        default=None, description="The model it is an adapter of, one of the plan's: its commit."
+    )
+    apart: bool = Field(default=False, description="Whether the adapter is not merged into it.")
 
 
 class InputFile(Table):

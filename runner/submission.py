@@ -98,7 +98,7 @@ def from_experiment(
         author=getpass.getuser(),
         created=now(),
         commits=[looked.commit(repo, resolved, progress) for repo in experiment.sandbox.repos],
-        models=[looked.model(model, resolved, progress) for model in experiment.sandbox.models],
+        models=looked.models(experiment.sandbox.models, resolved, progress),
         python=resolved.python,
         packages=resolved.packages,
         inputs=inputs,

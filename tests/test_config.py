@@ -55,7 +55,7 @@ jupyter_port = 8888
 models = [
   "google/gemma-2-9b-it",
   { name = "a/b", revision = "v1", secret = "HUB_TOKEN" },
-  { name = "a/b", is_peft = true, base_model = "c/d" },
+  { name = "a/b", var_name = "n", is_peft = true, base_model = "c/d" },
 ]
 
 [workspace]
@@ -350,6 +350,38 @@ def test_names_that_are_refused(name: str, offer: str) -> None:
         ({"models": ["a-/b"]}, "sandbox.models[0].name", '"org/name"'),
         ({"models": ["a/b/c"]}, "sandbox.models[0].name", '"org/name"'),
         ({"models": ["--token/x"]}, "sandbox.models[0].name", '"org/name"'),
+        ({"models": [{"name": "a", "var_name": "no name"}]}, "sandbox.models[0].var_name", "varia"),
+        (
+            {"models": [{"name": "a", "var_name": "class"}]},
+            "sandbox.models[0].var_name",
+            "variable",
+        ),
+        ({"models": [{"name": "a", "hidden": True}]}, "sandbox.models[0]", "`var_name` beside"),
+        (
+            {"models": [{"name": "a", "var_name": "m", "is_peft": True}]},
+            "sandbox.models[0]",
+            "`is_peft = true` and `base_model` together",
+        ),
+        (
+            {"models": [{"name": "a", "var_name": "m", "load_as_peft": True}]},
+            "sandbox.models[0]",
+            "`is_peft = true` beside",
+        ),
+        (
+            {"models": [{"name": "a", "var_name": "m"}, {"name": "b", "var_name": "m"}]},
+            "sandbox",
+            "'m' twice",
+        ),
+        (
+            {
+                "models": [
+                    {"name": "a", "var_name": "model"},
+                    {"name": "b", "var_name": "tokenizer"},
+                ]
+            },
+            "sandbox",
+            "'tokenizer' twice",
+        ),
         ({"models": [{"name": "a", "revision": "-x"}]}, "sandbox.models[0].revision", "option"),
         ({"models": [{"name": "a", "secret": "hf_x"}]}, "sandbox.models[0].secret", "HF_TOKEN"),
         ({"models": ["a/b", "a/b"]}, "sandbox", "'a/b' twice"),

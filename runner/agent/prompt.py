@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from runner import preload
 from runner.config.sandbox import ExecutionMode
 from runner.plan import PinnedModel, RunPlan
 
@@ -55,8 +56,10 @@ def tools_prompt(plan: RunPlan) -> str:
     )
 
 
-def model_fact(model: PinnedModel) -> str:
-    """Where a model of the plan is, as code finds it."""
+def model_fact(model: PinnedModel, plan: RunPlan) -> str:
+    """The variable that a model of the plan is in, or where it is, as code finds it."""
+    if model.var_name:
+        return preload.fact(model, plan)
     which = f'"{model.name}", revision="{model.commit}", local_files_only=True'
     return f"a model that is on disk: from_pretrained({which})"
 
@@ -70,7 +73,7 @@ def _facts(plan: RunPlan) -> list[str]:
     facts += [f"{name}: {size}" for name, size in sizes.items() if size]
     for repo in plan.repos:
         facts.append(f"{repo.name}/: {repo.url} at {repo.commit[:12]}, importable")
-    facts += [model_fact(model) for model in plan.models]
+    facts += [model_fact(model, plan) for model in plan.models]
     facts += [f"{copied.path}: copied in" for copied in sandbox.local_files + sandbox.local_dirs]
     for path in plan.experiment.workspace.libraries:
         facts.append(f"library to import: {path.stem}")

@@ -52,7 +52,7 @@ class Stop:
         passed `end`; RuntimeError when there is no room for a thread. The thread
         goes on after a stop, so `work` must write nothing down.
         """
-        self._check(end)
+        self.check(end)
         future: Future[T] = Future()
 
         def run() -> None:
@@ -64,7 +64,7 @@ class Stop:
         self._begin(run, end)
         while not wait([future], LOOK_S).done:
             meanwhile()
-            self._check(end)
+            self.check(end)
         meanwhile()
         return future.result()
 
@@ -76,10 +76,11 @@ class Stop:
             reraise=True,
         ):
             with attempt:
-                self._check(end)
+                self.check(end)
                 threading.Thread(target=run, daemon=True).start()
 
-    def _check(self, end: float) -> None:
+    def check(self, end: float) -> None:
+        """Raise Stopped when the run is stopped, or the monotonic clock has passed `end`."""
         if self.outcome is not None:
             raise Stopped(self.outcome)
         if time.monotonic() > end:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runner import locks
+from runner import locks, preload
 from runner.agent.conversation import Conversation
 from runner.agent.gpus import GpuWatch
+from runner.agent.loading import wait_for_models
 from runner.agent.loop import Loop
 from runner.agent.options import AgentOptions
 from runner.agent.prompt import system_prompt
@@ -66,16 +67,18 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         conversation = Conversation()
         for line in _lines(options):
             conversation.apply(line)
-        _connect(session, plan, record, options, stop)
+        info = _connect(session, plan, record, options, stop)
         _watch_sandbox(options, stop)
         quick = Session(session.endpoint, reconnect_s=PULLER_RECONNECT_S)
         puller = Puller(quick, record, stop_with(stop))
         puller.start()
+        left_s = plan.experiment.sandbox.timeout - spent_s(_lines(options))
+        end = time.monotonic() + left_s
+        load(session, record, plan, info, lambda: stop.check(end))
         mode = plan.experiment.sandbox.execution_mode
         tools = Toolbox(session, mode, IMAGES - conversation.images)
         if plan.experiment.sandbox.gpus_held:
             gpus = _watch_gpus(session, record, tools, stop)
-        left_s = plan.experiment.sandbox.timeout - spent_s(_lines(options))
         loop = Loop(
             plan,
             record,
@@ -83,7 +86,7 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
             provider,
             tools,
             stop,
-            left_s,
+            end - time.monotonic(),
             system_prompt(plan),
             catch_up=puller.catch_up,
         )
@@ -191,8 +194,8 @@ def _last_words(options: AgentOptions) -> str:
 
 def _connect(
     session: Session, plan: RunPlan, record: Record, options: AgentOptions, stop: Stop
-) -> None:
-    """Wait for the sandbox, saying what for; write down who it is."""
+) -> dict[str, Any]:
+    """Wait for the sandbox, saying what for; write down who it is; what it says of itself."""
     record.say("state", state="preparing", reason="")
     started: float | None = None
 
@@ -217,7 +220,9 @@ def _connect(
                 hint="raise `deadlines.start` in the settings",
             )
 
-    meet(record, plan, session.connect(plan.prepare_deadline_s + plan.start_deadline_s, check))
+    info = session.connect(plan.prepare_deadline_s + plan.start_deadline_s, check)
+    meet(record, plan, info)
+    return info
 
 
 def meet(record: Record, plan: RunPlan, info: Mapping[str, Any]) -> None:
@@ -231,7 +236,22 @@ def meet(record: Record, plan: RunPlan, info: Mapping[str, Any]) -> None:
         python=info["environment"].get("python", plan.python),
         packages=info["environment"].get("packages", []),
     )
-    record.say("state", state="running", reason="")
+    if not info["preload"]:
+        record.say("state", state="running", reason="")
+
+
+def load(
+    session: Session,
+    record: Record,
+    plan: RunPlan,
+    info: Mapping[str, Any],
+    check: Callable[[], None],
+) -> None:
+    """Wait until the models are there that the sandbox loads; raises as `wait_for_models`."""
+    if info["preload"]:
+        record.say("state", state="starting", reason=f"loading {preload.names(plan)}")
+        wait_for_models(session, plan, info, check)
+        record.say("state", state="running", reason="")
 
 
 def _end(

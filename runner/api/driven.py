@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner import preload
 from runner.agent.puller import Puller
 from runner.agent.stop import Outcome, Stop, Stopped
-from runner.agent.worker import interrupt_all, meet
+from runner.agent.worker import interrupt_all, load, meet
 from runner.backends import recorded_logs
 from runner.backends.base import Backend, Handle
 from runner.backends.driven import told
@@ -191,6 +192,9 @@ class DrivenRun:
         meet(self.record, self.plan, info)
         self._puller = Puller(self.beside(), self.record)
         self._puller.start()
+        if info["preload"]:
+            say(f"loading {preload.names(self.plan)}")
+        load(self.session, self.record, self.plan, info, heed_cancel)
         threading.Thread(target=self._heed_cancel, name="cancel", daemon=True).start()
 
     @property

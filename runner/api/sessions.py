@@ -70,8 +70,9 @@ class NotebookSession:
 
     @property
     def model_info_text(self) -> str:
-        """What the prompt says of models that are there; empty without any."""
-        return "\n".join(model_fact(model) for model in self.sandbox.driven.plan.models)
+        """What the prompt says of models: their variables, or where they are; empty without any."""
+        plan = self.sandbox.driven.plan
+        return "\n".join(model_fact(model, plan) for model in plan.models)
 
 
 _SESSIONS: list[NotebookSession] = []

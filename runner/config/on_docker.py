@@ -11,7 +11,7 @@ from typing import Any
 from runner.config.experiment import Experiment
 from runner.config.machine import Machine
 from runner.config.on_local import AGENT, gpus_here, memory_here, volumes_here
-from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
+from runner.config.rows import NOWHERE, Refusal, Row, hidden_models, needs
 
 LEAST_CORES, LEAST_BYTES = 0.01, 128 << 20
 """What an engine takes, and what the sandbox's own server needs."""
@@ -88,7 +88,7 @@ DOCKER: Mapping[str, Row] = {
     "sandbox.models": Row(
         "fetched in a container at a pinned commit, which is recorded, into a cache that runs "
         "share and no sandbox can write",
-        preloading,
+        hidden_models,
     ),
     "sandbox.network": Row(
         "`none`: the sandbox reaches this machine at most; what prepares it and the agent do more"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from runner.config.experiment import Experiment
 from runner.config.machine import Machine
-from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
+from runner.config.rows import NOWHERE, Refusal, Row, hidden_models, needs
 
 
 def _port(value: int, _: Experiment, __: Machine) -> Iterator[Refusal]:
@@ -56,7 +56,7 @@ KUBERNETES: Mapping[str, Row] = {
     "sandbox.models": Row(
         "fetched by an init container at a pinned commit, which is recorded, into the chart's "
         "cache, which the sandbox cannot write",
-        preloading,
+        hidden_models,
     ),
     "sandbox.network": Row("refused: the chart's network policies decide", _NETWORK),
     "sandbox.env": Row("set for the kernel and shell commands"),

@@ -8,7 +8,7 @@ from typing import Any
 from runner.config.experiment import Experiment
 from runner.config.files import WORKSPACE
 from runner.config.machine import Machine, gpus_for
-from runner.config.rows import NOWHERE, Refusal, Row, needs, preloading
+from runner.config.rows import NOWHERE, Refusal, Row, hidden_models, needs
 
 
 def gpus_here(
@@ -158,7 +158,7 @@ LOCAL: Mapping[str, Row] = {
     ),
     "sandbox.models": Row(
         "fetched at a pinned commit, which is recorded, into your own Hugging Face cache",
-        preloading,
+        hidden_models,
     ),
     "sandbox.network": Row("refused: needs docker", _NETWORK),
     "sandbox.env": Row("set for the kernel and shell commands"),

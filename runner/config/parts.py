@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
@@ -55,6 +56,12 @@ def secret_name(text: str) -> str:
 def _model_name(text: str) -> str:
     if not checks.is_model_name(text):
         raise refuse('the name of a model on its hub, such as "org/name"')
+    return text
+
+
+def _variable(text: str) -> str:
+    if not text.isidentifier() or iskeyword(text) or text.startswith("_"):
+        raise refuse('the name of a variable of Python, such as "model"')
     return text
 
 
@@ -127,19 +134,48 @@ class ModelConfig(Table):
         description="Name of a secret with a token of the hub, which only fetching gets; for a "
         "model that is private or gated.",
     )
-    var_name: str | None = Field(
-        default=None, description="Variable of the kernel that holds it, loaded."
+    var_name: Annotated[str, AfterValidator(_variable)] | None = Field(
+        default=None,
+        description="Variable of the kernel that holds it, loaded with transformers; files alone "
+        "if left out. Its tokenizer is `tokenizer` beside `model`, else `NAME_tokenizer`.",
     )
     hidden: StrictBool = Field(
         default=False, description="Whether the agent must not learn the name."
     )
-    is_peft: StrictBool = Field(default=False, description="Whether it is an adapter.")
-    base_model: str | None = Field(default=None, description="The model an adapter goes on.")
+    is_peft: StrictBool = Field(
+        default=False, description="Whether it is an adapter, which peft loads onto `base_model`."
+    )
+    base_model: Annotated[str, AfterValidator(_model_name)] | None = Field(
+        default=None,
+        description="The model an adapter goes on; at the revision that it has in the list, else "
+        "`main`.",
+    )
     load_as_peft: StrictBool = Field(
-        default=False, description="Keep the adapter apart from its base."
+        default=False, description="Keep the adapter apart from its base; merged into it if not."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.is_peft != (self.base_model is not None):
+            raise refuse("`is_peft = true` and `base_model` together", found="one of them")
+        if self.load_as_peft and not self.is_peft:
+            raise refuse("`is_peft = true` beside `load_as_peft`", found="no `is_peft`")
+        if (self.is_peft or self.hidden) and not self.var_name:
+            raise refuse(
+                "`var_name` beside `is_peft` and `hidden`",
+                found="no `var_name`",
+                hint="Both are about the variable that the notebook gets: name it.",
+            )
+        return self
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The variable of its tokenizer."""
+        if self.var_name is None:
+            return None
+        return "tokenizer" if self.var_name == "model" else f"{self.var_name}_tokenizer"

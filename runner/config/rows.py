@@ -50,17 +50,17 @@ def never(why: str, instead: str) -> Check:
     return check
 
 
-def preloading(value: Any, _: Experiment, __: Machine) -> Iterator[Refusal]:
-    """The check of models that are to be more than fetched."""
+def hidden_models(value: Any, _: Experiment, __: Machine) -> Iterator[Refusal]:
+    """The check of models whose names the agent must not learn."""
     for i, model in enumerate(value):
-        for key in ("var_name", "hidden", "is_peft", "base_model", "load_as_peft"):
-            if getattr(model, key):
-                yield Refusal(
-                    f"[{i}].{key}",
-                    "no such key in this version: a model is fetched, and not loaded",
-                    "",
-                    "Load it in a cell; an adapter's base is a model of its own in the list.",
-                )
+        if model.hidden:
+            yield Refusal(
+                f"[{i}].hidden",
+                "no such key in this version: a model's files are where its name says",
+                "",
+                "Serve it from a ScopedSandbox, of which the agent sees functions alone: "
+                "docs/seer.md.",
+            )
 
 
 NOWHERE = {

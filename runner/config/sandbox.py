@@ -198,6 +198,11 @@ class SandboxConfig(Table):
             if n > 1
         ]:
             raise refuse("each model and revision once", found=f"{twice[0][0]!r} twice")
+        variables = [name for m in self.models for name in (m.var_name, m.tokenizer) if name]
+        if again := [name for name, n in Counter(variables).items() if n > 1]:
+            raise refuse(
+                "a variable of its own for each model and tokenizer", found=f"{again[0]!r} twice"
+            )
         _check_places(self)
         return self
 

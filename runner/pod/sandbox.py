@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from runner import locks, models, packages, pins, prepare
+from runner import locks, models, packages, pins, preload, prepare
 from runner.errors import InfrastructureError
 from runner.phases import failed, read_phases
 from runner.plan import RunPlan
@@ -97,6 +97,7 @@ def sandbox_options(
             *(layout.MODELS / models.directory(model.name) for model in plan.models),
         ),
         env=own.env,
+        preload=preload.source(plan),
         secrets=own.secrets,
         seen=layout.SEEN if own.secrets else None,
         timeout_s=own.timeout,

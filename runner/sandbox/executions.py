@@ -23,6 +23,7 @@ HEEDS_S, KILLED_S = 5.0, 30.0
 killed for it: a long call into C heeds it at its end, code that ignores it never does."""
 DEAD = "the kernel is not running ({}). Variables are gone, files are still there; restart it"
 RESTARTED = "the kernel was restarted; all variables are gone, files are still there"
+RELOADING = "; models are loaded into it again, which the next cell waits for"
 _INTERRUPTED = ("KeyboardInterrupt", "CancelledError")
 
 
@@ -35,6 +36,9 @@ class Executions:
         """Event-loop time at which the kernel was first ready."""
         self.active_at = 0.0
         """Event-loop time of the kernel's last sign of life."""
+        self._preload = options.preload
+        self.preloading: Operation | None = None
+        """What has been run in this kernel before anything else, or is."""
         self.running: Operation | None = None
         self.queue: deque[Operation] = deque()
         self._messages: dict[str, Operation] = {}
@@ -117,7 +121,7 @@ class Executions:
             if self.kernel.state == "dead":
                 self._book.end(operation, "error", f"no kernel: {self.kernel.reason}")
             else:
-                self._book.end(operation, "ok", RESTARTED)
+                self._book.end(operation, "ok", RESTARTED + (RELOADING if self._preload else ""))
 
     async def _start(self, why: str) -> None:
         if await self.kernel.start():
@@ -125,7 +129,18 @@ class Executions:
             self.active_at = asyncio.get_running_loop().time()
             if self.ready_at is None:
                 self.ready_at = self.active_at
+            if self._preload:
+                self._submit_preload()
         self._book.changed.pulse()
+
+    def _submit_preload(self) -> None:
+        op = f"preload-{self.kernel.id}"
+        operation = self.preloading = self._book.open(op, "execute", "")
+        operation.source, operation.hidden = self._preload, True
+        waiting = list(self.queue)
+        self.queue.clear()
+        self.submit(operation)
+        self.queue += waiting
 
     async def _execute(self, operation: Operation) -> None:
         await self._book.changed.until(lambda: self.kernel.state != "starting" or operation.final)
@@ -141,7 +156,7 @@ class Executions:
             self._messages[msg_id] = operation
 
         try:
-            reply = await self.kernel.execute(operation.source, begin)
+            reply = await self.kernel.execute(operation.source, begin, hidden=operation.hidden)
         finally:
             for msg_id in msg_ids:
                 self._release(msg_id)
@@ -161,6 +176,8 @@ class Executions:
             end(operation, "interrupted", "interrupted", count=count)
         else:
             end(operation, "error", reply.ename or reply.status, count=count)
+            if operation is self.preloading:
+                self._book.warn(f"models could not be loaded into the kernel: {reply.ename}")
 
     def _on_death(self, reason: str) -> None:
         self._release_all()

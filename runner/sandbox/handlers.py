@@ -108,7 +108,7 @@ class InfoHandler(Api):
     def get(self) -> None:
         """Boot, kernel, journal, warnings, the phases before the start, versions."""
         box = self.sandbox
-        kernel = box.executions.kernel
+        kernel, preloading = box.executions.kernel, box.executions.preloading
         running = [op.id for op in box.book.operations.values() if op.state == "running"]
         self.finish_json(
             {
@@ -124,6 +124,7 @@ class InfoHandler(Api):
                 "spent_s": (
                     asyncio.get_running_loop().time() - box.ready_at if box.ready_at else 0.0
                 ),
+                "preload": preloading.id if preloading else None,
                 "running": running,
                 "queued": len(box.executions.queue),
                 "journal": {"lines": box.journal.lines, "failure": box.journal.failure},

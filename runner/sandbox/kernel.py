@@ -167,12 +167,17 @@ class Kernel:
             self.state = "idle"
         return self.state == "idle"
 
-    async def execute(self, source: str, begin: Callable[[str], None]) -> Reply:
-        """Run code; `begin` gets the request's id before the first message can come."""
+    async def execute(
+        self, source: str, begin: Callable[[str], None], *, hidden: bool = False
+    ) -> Reply:
+        """Run code; `begin` gets the request's id before the first message can come.
+
+        What is hidden is not in the kernel's own history (`In`) either.
+        """
         if self.state == "dead" or self._client is None:
             return DIED
         msg_id = self._client.execute(
-            source, allow_stdin=False, stop_on_error=False, store_history=True
+            source, allow_stdin=False, stop_on_error=False, store_history=not hidden
         )
         begin(msg_id)
         self.state = "busy"

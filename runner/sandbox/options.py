@@ -31,6 +31,8 @@ class Options(BaseModel):
     """Directories outside the workspace that links in it may lead to (volumes)."""
     env: dict[str, str] = {}
     """What the experiment sets for its own code; the server goes without it."""
+    preload: str = ""
+    """Code that runs in the kernel, hidden, whenever it starts, before anything else."""
     secrets: tuple[str, ...] = ()
     seen: Path | None = None
     """Where, in memory, the values are kept that an earlier server of this sandbox had."""

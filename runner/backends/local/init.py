@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from runner import models, prepare
+from runner import models, preload, prepare
 from runner.backends.local import bytecode, directory, environment, processes
 from runner.backends.local.paths import Paths
 from runner.errors import RunnerError
@@ -62,6 +62,7 @@ def main() -> int:
             import_paths=prepare.import_paths(plan, paths.workspace),
             readable=_volumes(plan, paths),
             env=plan.experiment.sandbox.env,
+            preload=preload.source(plan),
             secrets=plan.experiment.sandbox.secrets,
             timeout_s=timeout_s,
             idle_timeout_s=plan.experiment.sandbox.idle_timeout,
