@@ -71,7 +71,15 @@ class Run:
         lines = lines_of(self.record)[:-1]
         left_s = self.plan.experiment.sandbox.timeout if left_s is None else left_s
         loop = Loop(
-            self.plan, self.record, told(lines), provider, tools, self.stop, left_s, **options
+            self.plan,
+            self.record,
+            told(lines),
+            provider,
+            tools,
+            self.stop,
+            left_s,
+            "Be brief.",
+            **options,
         )
         return loop.run()
 
