@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from runner.agent.loop import Loop
 from runner.agent.prompt import system_prompt, tools_prompt
 from runner.agent.providers import Provider
 from runner.agent.stop import Outcome, Stop
-from runner.agent.tools import Toolbox
+from runner.agent.tools import Others, Toolbox
 from runner.api.driven import DrivenRun, chosen, failed
+from runner.api.foreign import McpTools, over_http
 from runner.api.served import ServedTools
 from runner.api.sessions import NotebookSession, Place, place_of
 from runner.config.experiment import AgentConfig
@@ -88,6 +89,10 @@ async def run_agent(
     own = driven.answering
     plan = _plan(driven, agent, place.session, prompt)
     answering = _provider(agent, driven)
+    connecting = {name: over_http(name, entry) for name, entry in place.others.items()}
+    for entry in place.others.values():
+        for value in entry.get("headers", {}).values():
+            driven.use_key(str(value).rpartition(" ")[2])
     if not driven.talking.acquire(blocking=False):
         raise UsageError("an agent works in this sandbox: wait for its end, or start another one")
     loop, here = asyncio.get_running_loop(), asyncio.Queue[Message | None]()
@@ -99,7 +104,7 @@ async def run_agent(
 
     def work() -> None:
         try:
-            driven.outcome = _converse(driven, own, plan, place, answering, stop, tell)
+            driven.outcome = _converse(driven, own, plan, place, connecting, answering, stop, tell)
         except Exception as error:
             driven.outcome = failed(error, "the agent gave up")
             raise
@@ -124,6 +129,7 @@ def _converse(
     own: Session,
     plan: RunPlan,
     place: Place,
+    connecting: Mapping[str, Callable[[], Any]],
     provider: Provider,
     stop: Stop,
     tell: Callable[[Message], None],
@@ -132,20 +138,24 @@ def _converse(
         if message := _message(type, line):
             tell(message)
 
-    session, others = place.session, [ServedTools(served) for served in place.served]
+    session = place.session
     driven.record.say("conversation", agent=plan.experiment.agent.model_dump(mode="json"))
-    outcome = Loop(
-        plan,
-        driven.record,
-        Conversation(),
-        provider,
-        Toolbox(own, session.mode if session else None, others=others),
-        stop,
-        driven.left_s,
-        system_prompt(plan, session.workspace.facts()) if session else tools_prompt(plan),
-        catch_up=driven.catch_up,
-        tell=told,
-    ).run()
+    with ExitStack() as connected:
+        others: list[Others] = [ServedTools(served) for served in place.served]
+        for name, connect in connecting.items():
+            others.append(connected.enter_context(McpTools(name, connect)))
+        outcome = Loop(
+            plan,
+            driven.record,
+            Conversation(),
+            provider,
+            Toolbox(own, session.mode if session else None, others=others),
+            stop,
+            driven.left_s,
+            system_prompt(plan, session.workspace.facts()) if session else tools_prompt(plan),
+            catch_up=driven.catch_up,
+            tell=told,
+        ).run()
     if outcome.state == "cancelled":
         for op in own.info()["running"]:
             if op.startswith(plan.run_id):

@@ -125,10 +125,14 @@ def create_local_session(
 
 @dataclass(frozen=True)
 class Place:
-    """Where an agent works: a session if it has one, and interfaces that are served to it."""
+    """Where an agent works: a session if it has one, and what is served to it.
+
+    `others` are entries of MCP servers that this process did not make, by name.
+    """
 
     session: NotebookSession | None
     served: tuple[Served, ...]
+    others: Mapping[str, Mapping[str, Any]]
 
     @property
     def driven(self) -> DrivenRun:
@@ -139,24 +143,29 @@ class Place:
 
 
 def place_of(mcp_config: Mapping[str, Any]) -> Place:
-    """What the entries of a config mean: `session.mcp_config`, and what `serve` has returned.
+    """What the entries of a config mean: `session.mcp_config`, what `serve` has returned, others.
 
-    Raises UsageError for an empty one, and for servers of others.
+    Raises UsageError where none of them is of this process, and for servers that are started.
     """
-    session, served = None, []
+    session, served, others = None, [], {}
     for name, entry in mcp_config.items():
         own = [made for made in _SESSIONS if entry is made.mcp_config[SERVER]]
         theirs = [made for made in SERVED if entry is made.entry.get(made.name)]
         if not (own or theirs):
-            raise UsageError(
-                f"mcp_config: {name}: other MCP servers are not in this version",
-                hint="pass session.mcp_config, and what ScopedSandbox.serve returned",
-            )
+            if "command" in entry:
+                raise UsageError(
+                    f"mcp_config: {name}: a server that is started would run beside the record and "
+                    "the model's key",
+                    hint='start it elsewhere, and name it by {"type": "http", "url": …}',
+                )
+            others[name] = entry
         session = own[0] if own else session
         served += theirs
     if session is None and not served:
-        raise UsageError("mcp_config is empty", hint="pass session.mcp_config")
-    return Place(session, tuple(served))
+        raise UsageError(
+            "mcp_config: no session of this process made it", hint="pass session.mcp_config"
+        )
+    return Place(session, tuple(served), others)
 
 
 def _local(
