@@ -29,7 +29,7 @@ def test_a_call_and_its_answer() -> None:
     async def work(channel: Channel, notes: Notes) -> None:
         waiting = asyncio.create_task(channel.next(0, 5))
         await asyncio.sleep(0)
-        channel.ask("a", b"how much?")
+        assert await channel.ask("a", b"how much?", 0)
         call = await waiting
         assert call is not None
         assert (call.id, call.number, call.body) == ("a", 1, b"how much?")
@@ -51,7 +51,8 @@ def test_a_call_and_its_answer() -> None:
 
 def test_what_is_asked_or_sent_again_is_there_once() -> None:
     async def work(channel: Channel, notes: Notes) -> None:
-        assert channel.ask("a", b"x") is channel.ask("a", b"x")
+        for _ in range(2):
+            assert await channel.ask("a", b"x", 0)
         for _ in range(2):
             assert await channel.answer("a", 1, b"1", end=False, wait_s=0)
         for _ in range(2):  # an answer that was lost on its way is asked for again
@@ -68,9 +69,10 @@ def test_what_is_asked_or_sent_again_is_there_once() -> None:
 
 def test_who_answers_waits_for_a_slow_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "HOLD_AT_MOST", 10)
+    monkeypatch.setattr(calls, "HOLD_AT_LEAST", 5)
 
     async def work(channel: Channel, _: Notes) -> None:
-        channel.ask("a", b"")
+        await channel.ask("a", b"", 0)
         assert await channel.answer("a", 1, b"x" * 10, end=False, wait_s=0)
         assert not await channel.answer("a", 2, b"y", end=True, wait_s=0)
         sending = asyncio.create_task(channel.answer("a", 2, b"y", end=True, wait_s=5))
@@ -84,8 +86,8 @@ def test_who_answers_waits_for_a_slow_caller(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nobody_waits_for_what_will_not_come() -> None:
     async def work(channel: Channel, notes: Notes) -> None:
-        channel.ask("a", b"")
-        channel.ask("b", b"")
+        await channel.ask("a", b"", 0)
+        await channel.ask("b", b"", 0)
         channel.give_up("a")
         assert notes[-1]["event"] == "given up"
         with pytest.raises(CallGone):
@@ -99,14 +101,14 @@ def test_nobody_waits_for_what_will_not_come() -> None:
             with pytest.raises(ChannelClosed, match="it has ended"):
                 await task
         with pytest.raises(ChannelClosed, match="it has ended"):
-            channel.ask("c", b"")
+            await channel.ask("c", b"", 0)
 
     on(work)
 
 
 def test_a_caller_that_is_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(channel: Channel, _: Notes) -> None:
-        channel.ask("a", b"")
+        await channel.ask("a", b"", 0)
         monkeypatch.setattr(calls, "FORGOTTEN_S", -1.0)
         with pytest.raises(CallGone):
             await channel.answer("a", 1, b"", end=True, wait_s=0)
@@ -115,13 +117,33 @@ def test_a_caller_that_is_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> 
     on(work)
 
 
-def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MOST_CALLS", 1)
+@pytest.mark.parametrize("limit", ["MOST_CALLS", "BODIES_AT_MOST"])
+def test_too_many_calls_wait(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(calls, limit, 1)
 
     async def work(channel: Channel, _: Notes) -> None:
-        channel.ask("a", b"")
-        with pytest.raises(BlockingIOError):
-            channel.ask("b", b"")
+        assert await channel.ask("a", b"xx", 0)  # one there always is room for
+        assert not await channel.ask("b", b"x", 0)
+        asking = asyncio.create_task(channel.ask("b", b"x", 5))
+        await asyncio.sleep(0)
+        channel.give_up("a")
+        assert await asking
+
+    on(work)
+
+
+def test_one_slow_caller_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "HOLD_AT_MOST", 10)
+    monkeypatch.setattr(calls, "HOLD_AT_LEAST", 5)
+
+    async def work(channel: Channel, _: Notes) -> None:
+        for id in ("slow", "other"):
+            await channel.ask(id, b"", 0)
+        assert await channel.answer("slow", 1, b"x" * 20, end=False, wait_s=0)
+        assert not await channel.answer("slow", 2, b"x", end=False, wait_s=0)
+        assert await channel.answer("other", 1, b"x" * 4, end=False, wait_s=0)
+        assert await channel.answer("other", 2, b"x" * 4, end=False, wait_s=0)
+        assert not await channel.answer("other", 3, b"x", end=False, wait_s=0)
 
     on(work)
 

@@ -23,7 +23,7 @@ from runner.backends.starting import READY_S, Starting
 from runner.errors import InfrastructureError, RunnerError, UsageError
 from runner.masking import Mask
 from runner.record import Record
-from runner.session import Endpoint, Session
+from runner.session import RECONNECT_S, Endpoint, Session
 from runner.settings import Settings
 from runner.submission import Submission, start
 
@@ -190,7 +190,7 @@ class DrivenRun:
         info = starting.connect(self.session, deadline_s, heed_cancel)
         self._ready_at = time.monotonic()
         meet(self.record, self.plan, info)
-        self._puller = Puller(self.beside(), self.record)
+        self._puller = Puller(self.beside(READY_S), self.record)
         self._puller.start()
         if info["preload"]:
             say(f"loading {preload.names(self.plan)}")
@@ -206,9 +206,9 @@ class DrivenRun:
             )
         return self.session
 
-    def beside(self) -> Session:
+    def beside(self, reconnect_s: float = RECONNECT_S) -> Session:
         """Another session, for what goes on beside the script; closed at the end."""
-        session = Session(self._endpoint, reconnect_s=READY_S)
+        session = Session(self._endpoint, reconnect_s=reconnect_s)
         session.boot = self.session.boot
         return self._open.enter_context(session)
 

@@ -101,9 +101,10 @@ class ScopedSandbox(Sandbox):
         words = f"python {shlex.quote(place)}/worker.py {shlex.quote(place)}/config.json"
         op = f"serve-{name}-{uuid.uuid4().hex[:8]}"
         self.session.shell(words, op=op, timeout_s=0)
-        threading.Thread(
+        watching = threading.Thread(
             target=_watch, args=(self.driven.beside(), channel, op), name="serving", daemon=True
-        ).start()
+        )
+        watching.start()
         served = Served(name, self.driven.beside(), channel, self.driven)
         try:
             served.describe(time.monotonic() + timeout)
@@ -114,6 +115,7 @@ class ScopedSandbox(Sandbox):
             raise Failed(f"serving {path.name}", result) from None
         except TimeoutError:
             result = self.session.interrupt(op)
+            watching.join()  # it closes the channel, which the next try opens again
             raise Failed(f"{path.name} was not imported within {timeout:g} s", result) from None
         return served
 

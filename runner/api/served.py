@@ -47,6 +47,12 @@ class Served:
         for _, value in self._lines({"function": DESCRIBE}, deadline):
             self.functions = value
 
+    def gone(self, error: Exception) -> str:
+        """Why it cannot be called: what its server says, else that this is gone."""
+        if isinstance(error, OperationError):
+            return error.message
+        return f"the sandbox that serves {self.name} has ended"
+
     def call(self, name: str, given: Mapping[str, Any], call: str) -> tuple[str, Any]:
         """The last line of the answer, with all that was yielded as a list.
 
@@ -116,10 +122,10 @@ class ServedTools:
         """What the function returns, as text; the same `op` again is the same call."""
         try:
             kind, value = self._served.call(self._names[name]["name"], given, op)
-        except OperationError as error:
-            return text(f"{name} cannot be called: {error.message}", is_error=True)
-        # What is written down here is masked with the secrets of another sandbox than its own.
-        value = self._served.session.masked(value)
+            # Its record knows the secrets of another sandbox only.
+            value = self._served.session.masked(value)
+        except (RunnerError, RuntimeError) as error:
+            return text(f"{name} cannot be called: {self._served.gone(error)}", is_error=True)
         if kind == "raise":
             return text(f"{value['type']}: {value['message']}", is_error=True)
         words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -156,9 +162,7 @@ class Relay:
             self._give_up(asked, part + 1, error)
 
     def _give_up(self, asked: Asked, part: int, error: Exception) -> None:
-        ended = not isinstance(error, OperationError)
-        gone = f"the sandbox that serves {self._served.name} has ended"
-        words = gone if ended else str(error)
+        words = self._served.gone(error)
         said = {
             "type": "ConnectionError",
             "module": "builtins",

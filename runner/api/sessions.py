@@ -149,8 +149,8 @@ def place_of(mcp_config: Mapping[str, Any]) -> Place:
     """
     session, served, others = None, [], {}
     for name, entry in mcp_config.items():
-        own = [made for made in _SESSIONS if entry is made.mcp_config[SERVER]]
-        theirs = [made for made in SERVED if entry is made.entry.get(made.name)]
+        own = [made for made in _SESSIONS if entry == made.mcp_config[SERVER]]
+        theirs = [made for made in SERVED if entry == made.entry.get(made.name)]
         if not (own or theirs):
             if "command" in entry:
                 raise UsageError(

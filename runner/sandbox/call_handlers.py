@@ -116,15 +116,12 @@ class CallHandler(CallApi):
     """One call, for its caller."""
 
     @allow_unauthenticated
-    def put(self, name: str, call: str) -> None:
-        """Ask; the body is who serves it to understand."""
+    async def put(self, name: str, call: str) -> None:
+        """Ask; 202 where there is no room yet, and it has to be sent again."""
         del name
         self.check_id(call)
-        try:
-            self.channel.ask(call, self.request.body)
-        except BlockingIOError as error:
-            raise web.HTTPError(503, str(error)) from None
-        self.set_status(202)
+        there = await self.channel.ask(call, self.request.body, self.wait_s)
+        self.set_status(200 if there else 202)
         self.finish_json({})
 
     @allow_unauthenticated

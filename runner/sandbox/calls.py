@@ -17,8 +17,12 @@ from dataclasses import dataclass, field
 
 from runner.sandbox.book import Changed
 
-HOLD_AT_MOST = 16 << 20
-"""Bytes of a call's answer that wait for its caller; more have to wait with who serves."""
+HOLD_AT_MOST = 32 << 20
+"""Bytes of answers that wait for their callers; more have to wait with who serves."""
+HOLD_AT_LEAST = 1 << 20
+"""Bytes of each answer that may wait whatever others do."""
+BODIES_AT_MOST = 128 << 20
+"""Bytes of calls at a time; others have to wait with who calls."""
 FORGOTTEN_S = 120.0
 """How long a caller may be silent before its call is taken for given up."""
 MOST_CALLS = 256
@@ -80,21 +84,22 @@ class Channel:
         own = self.server if serving else self.caller
         return token is not None and hmac.compare_digest(token.encode(), own.encode())
 
-    def ask(self, id: str, body: bytes) -> Call:  # noqa: A002
+    async def ask(self, id: str, body: bytes, wait_s: float) -> bool:  # noqa: A002
         """Have a call answered; the same id again is the same call.
 
-        Raises ChannelClosed, and BlockingIOError where too many wait.
+        False where there is no room yet, and it has to come again. Raises ChannelClosed.
         """
+        await self._until(lambda: id in self.calls or self._takes(len(body)), wait_s)
         self._check()
-        if call := self.calls.get(id):
-            return call
-        if len(self.calls) >= MOST_CALLS:
-            raise BlockingIOError(f"{MOST_CALLS} calls wait or run already")
+        if id in self.calls:
+            return True
+        if not self._takes(len(body)):
+            return False
         self._number += 1
-        call = self.calls[id] = Call(id, self._number, body, _now())
+        self.calls[id] = Call(id, self._number, body, _now())
         self._note("call", id=id, channel=self.name, event="begin", **_shown(body))
         self.changed.pulse()
-        return call
+        return True
 
     async def next(self, after: int, wait_s: float) -> Call | None:
         """The first call after this number, waiting for it."""
@@ -116,12 +121,12 @@ class Channel:
             return True
         if number != call.last + 1:
             raise ValueError(f"part {number} after part {call.last}")
-        await self._until(lambda: self._is_gone(call) or call.waiting < HOLD_AT_MOST, wait_s)
+        await self._until(lambda: self._is_gone(call) or self._holds(call), wait_s)
         self.served_at = _now()
         if self._is_gone(call) or _now() - call.heard_at > FORGOTTEN_S:
             self.calls.pop(id, None)
             raise CallGone(GONE)
-        if call.waiting >= HOLD_AT_MOST:
+        if not self._holds(call):
             return False
         if number == call.last + 1:
             call.parts.append(data)
@@ -179,6 +184,17 @@ class Channel:
             return self.calls[id]
         except KeyError:
             raise CallGone(GONE) from None
+
+    def _takes(self, size: int) -> bool:
+        """Whether there is room for a call of so many bytes."""
+        self._forget()
+        held = sum(len(call.body) for call in self.calls.values())
+        return not held or (len(self.calls) < MOST_CALLS and held + size <= BODIES_AT_MOST)
+
+    def _holds(self, call: Call) -> bool:
+        """Whether there is room for a part of this call's answer."""
+        held = sum(other.waiting for other in self.calls.values())
+        return call.waiting < HOLD_AT_LEAST or held < HOLD_AT_MOST
 
     def _is_gone(self, call: Call) -> bool:
         return self.calls.get(call.id) is not call

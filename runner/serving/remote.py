@@ -72,7 +72,7 @@ def _lines(
             "can be sent: call it with less at a time"
         )
     path = f"/{uuid.uuid4().hex}"
-    _ask("PUT", path, body)
+    _ask("PUT", f"{path}?wait={WAIT_S}", body)
     try:
         number, rest, ended, kind = 0, b"", False, ""
         while not ended:
@@ -106,15 +106,16 @@ def _ask(method: str, path: str, data: bytes | None = None) -> tuple[Any, bytes]
         )
         try:
             with opener.open(request, timeout=WAIT_S + 60) as answer:
-                return answer.headers, answer.read()
+                if answer.status != 202:  # else there is no room yet
+                    return answer.headers, answer.read()
+            continue
         except urllib.error.HTTPError as error:
             with error:
                 try:
                     words = json.loads(error.read())["message"]
                 except (ValueError, KeyError):
                     words = str(error)
-            if error.code != 503:
-                raise ConnectionError(words) from None
+            raise ConnectionError(words) from None
         except OSError as error:
             if time.monotonic() - failed_at > LOST_S:
                 raise ConnectionError(

@@ -1,7 +1,7 @@
 """What runs outside of a sandbox and talks to it."""
 
 from runner.session.channel import Asked, Channel
-from runner.session.client import Session
+from runner.session.client import RECONNECT_S, Session
 from runner.session.results import Endpoint, LostOperation, Result
 
-__all__ = ["Asked", "Channel", "Endpoint", "LostOperation", "Result", "Session"]
+__all__ = ["RECONNECT_S", "Asked", "Channel", "Endpoint", "LostOperation", "Result", "Session"]

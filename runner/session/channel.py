@@ -62,8 +62,7 @@ class Channel:
         """
         path = f"/calls/{self.name}/{call}/{part}"
         params = {"end": int(end), "wait": POLL_S}
-        while self._put(path, params, data) == 202:
-            continue
+        self._put(path, params, data)
 
     # -- the side of who calls -------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class Channel:
         end is given up.
         """
         path = f"/calls/{self.name}/{call}"
-        self._put(path, {}, body)
+        self._put(path, {"wait": POLL_S}, body)
         try:
             number, ended = 0, False
             while not ended:
@@ -88,6 +87,9 @@ class Channel:
         finally:
             self._session.request("DELETE", path)
 
-    def _put(self, path: str, params: dict[str, float], data: bytes) -> int:
-        put = self._session.request("PUT", path, params=params, content=lambda: data)
-        return put.status_code
+    def _put(self, path: str, params: dict[str, float], data: bytes) -> None:
+        """Send it, again for as long as there is no room."""
+        status = 202
+        while status == 202:
+            put = self._session.request("PUT", path, params=params, content=lambda: data)
+            status = put.status_code
