@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hmac
+import socket
 import uuid
 from functools import partial
 from typing import Any
 
 import anyio
 import mcp_types as types
+import uvicorn
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner import __version__
 from runner.agent.tools import Answer, Others, Toolbox, text
@@ -45,6 +50,29 @@ def server_of(tools: Toolbox | Others) -> Server[Any]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+
+
+def serve_http(tools: Toolbox | Others, listening: socket.socket, token: str) -> None:
+    """Serve streamable HTTP at `/mcp` of a listening socket, until the process is interrupted.
+
+    Who does not send `token` as a bearer's is refused.
+    """
+    app = _guarded(server_of(tools).streamable_http_app(), token)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+def _guarded(app: ASGIApp, token: str) -> ASGIApp:
+    expected = f"Bearer {token}".encode()
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["type"] == "http" and not hmac.compare_digest(given, expected):
+            refusal = PlainTextResponse("this needs the token of the entry, as a bearer's\n", 401)
+            await refusal(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return guard
 
 
 def serve(tools: Toolbox | Others) -> None:

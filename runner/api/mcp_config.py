@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from runner.errors import UsageError
 from runner.settings import Settings
 
 SERVER = "runner"
@@ -39,3 +41,26 @@ def mcp_config(
         "env": environ | {"RUNNER_STATE_DIR": str(settings.state_dir)},
     }
     return {served or SERVER: entry}
+
+
+def http_entry(port: int, token: str, served: str | None = None) -> dict[str, Any]:
+    """The same for a server that is there, on a port of this machine."""
+    entry = {
+        "type": "http",
+        "url": f"http://127.0.0.1:{port}/mcp",
+        "headers": {"Authorization": f"Bearer {token}"},
+    }
+    return {served or SERVER: entry}
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that listens on this port of the loopback interface, on a free one for 0.
+
+    Raises UsageError for one that is taken.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UsageError(
+            f"port {port} of this machine is taken: {error.strerror}", hint="--http 0: a free one"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,12 +28,23 @@ Served = Annotated[
         help="The functions of an interface that a script serves there, in place of those.",
     ),
 ]
+Http = Annotated[
+    int | None,
+    typer.Option(
+        "--http",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Serve streamable HTTP on this port of 127.0.0.1, 0 for a free one, with a token.",
+    ),
+]
 Config = Annotated[
     bool, typer.Option("--config", help="Print what a client needs to start it, and serve nothing.")
 ]
 
 EXAMPLES = """
 runner mcp --config > .mcp.json
+runner mcp --http 8931
 claude mcp add runner -- runner mcp checkpoint-diffing-261123-0907-x7k2
 """
 
@@ -42,15 +54,18 @@ def command(
     run: Run = None,
     mode: Mode = None,
     served: Served = None,
+    http: Http = None,
     config: Config = False,
 ) -> int:
     """Serve the notebook, shell and files of a run's sandbox as MCP tools.
 
     For Claude Code, Cursor and other clients of the Model Context Protocol, on stdin and stdout.
+    With `--http` any number of clients on this machine connect instead: the entry with address and
+    token is printed, and served until Ctrl-C.
     Cells are in the run's notebook, beside those of its agent, if it has one. A cell goes on when
     the client leaves. `--config` prints the entry for a client's own file.
     """
-    from runner.api.mcp_config import mcp_config
+    from runner.api.mcp_config import http_entry, listening, mcp_config
     from runner.cli.sandbox import connected
     from runner.config.sandbox import ExecutionMode
     from runner.errors import UsageError
@@ -58,12 +73,14 @@ def command(
     path, handle = cli.attach(run)
     if mode not in (None, *ExecutionMode):
         raise UsageError(f"--mode: there is no mode {mode!r}", hint="notebook or cli")
+    if config and http is not None:
+        raise UsageError("--config and --http: one of them", hint="--http prints its entry itself")
     if config:
         found = mcp_config(handle.run_id, cli.settings, mode, served)
         cli.say(json.dumps({"mcpServers": found}, indent=None if cli.json else 2))
         return 0
     try:
-        from runner.api.mcp import serve
+        from runner.api.mcp import serve, serve_http
     except ModuleNotFoundError as error:
         raise UsageError(
             "MCP is spoken with the package `mcp`, which is not installed here",
@@ -76,6 +93,13 @@ def command(
     chosen = ExecutionMode(mode) if mode else _mode_of(status.run.plan)
     with connected(cli, handle, status) as session:
         tools = ServedTools(find(session, served)) if served else Toolbox(session, chosen)
+        if http is not None:
+            with listening(http) as socket:
+                token = secrets.token_urlsafe(32)
+                entry = http_entry(socket.getsockname()[1], token, served)
+                cli.say(json.dumps({"mcpServers": entry}, indent=None if cli.json else 2))
+                serve_http(tools, socket, token)
+            return 0
         cli.note(f"serving the tools of {handle.run_id} on stdin and stdout; {path} is its record")
         serve(tools)
     return 0

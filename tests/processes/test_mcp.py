@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from command_line import CommandLine
@@ -19,6 +20,7 @@ from mcp import Client, StdioServerParameters
 from tiny_runs import processes_of, until
 
 from runner import Library, Sandbox, Workspace, create_cli_session, create_notebook_session
+from runner.api.foreign import over_http
 
 PNG = (
     "from IPython.display import Image, display\nimport base64\n"
@@ -177,6 +179,39 @@ def test_the_printed_config_is_one_that_works(sandbox: Sandbox) -> None:
     told = line("mcp", "served-261123-0907-aaaa")
     assert told.status == 2
     assert "holds no run" in told.err
+
+
+def test_several_clients_over_http_with_a_token(sandbox: Sandbox) -> None:
+    top = sandbox.record.parents[1]
+    line = CommandLine(top, RUNNER_STATE_DIR=str(top / "state"), RUNNER_RUNS=str(top / "runs"))
+    with line.starting("mcp", sandbox.run_id, "--http", "0", "--json") as serving:
+        entry = json.loads(serving.said("^(.*mcpServers.*)$")[1])["mcpServers"]["runner"]
+
+        async def work() -> None:
+            async with over_http("a", entry)() as one, over_http("b", entry)() as other:
+                await one.call_tool("run_cell", {"source": "shared = 40"})
+                said = await other.call_tool("run_cell", {"source": "print(shared + 2)"})
+                assert text(said).startswith("42\n")
+
+        asyncio.run(work())
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        accept = {"Accept": "application/json, text/event-stream"}
+        for headers in ({}, {"Authorization": "Bearer none"}, {"Authorization": "token"}):
+            refused = httpx.post(entry["url"], json=ask, headers=accept | headers)
+            assert (refused.status_code, "token of the entry" in refused.text) == (401, True)
+        # A page in a browser that was led here by another name.
+        led = accept | entry["headers"] | {"Host": "evil.example"}
+        assert httpx.post(entry["url"], json=ask, headers=led).status_code in (403, 421)
+        port = entry["url"].split(":")[2].split("/")[0]
+        told = line("mcp", sandbox.run_id, "--http", port)
+        assert (told.status, f"port {port} of this machine is taken" in told.err) == (2, True)
+        serving.interrupt()
+        told = serving.end()
+    assert told.status in (0, 130)
+    assert "Traceback" not in told.err
+    assert entry["headers"]["Authorization"] not in told.err
+    told = line("mcp", sandbox.run_id, "--http", "0", "--config")
+    assert (told.status, "--config and --http" in told.err) == (2, True)
 
 
 def test_an_over_run_is_told_of_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
