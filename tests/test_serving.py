@@ -127,7 +127,7 @@ def described(monkeypatch: pytest.MonkeyPatch) -> Any:
     from runner.serving import worker
 
     def functions(source: str) -> list[dict[str, Any]]:
-        exposed = worker.load("interface.py", source, {"org/m": "c0", "org/m@v1": "c1"})
+        exposed = worker.load("interface.py", source, {"org/m": "m/c0", "org/m@v1": "m/c1"})
         return [worker.describe(function) for function in exposed.values()]
 
     return functions
@@ -244,8 +244,7 @@ def test_where_a_model_is(described: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HF_HOME", "/hf")
     source = "PATHS = [get_model_path('org/m'), get_model_path('org/m', revision='v1')]\n"
     described(
-        f"{source}assert PATHS == ['/hf/hub/models--org--m/snapshots/c0', "
-        "'/hf/hub/models--org--m/snapshots/c1'], PATHS\n@expose\ndef f(): ..."
+        f"{source}assert PATHS == ['/hf/hub/m/c0', '/hf/hub/m/c1'], PATHS\n@expose\ndef f(): ..."
     )
 
 

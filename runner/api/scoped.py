@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from runner import models
 from runner.api.files import text_of
 from runner.api.mcp_config import mcp_config
 from runner.api.sandbox import Failed, Sandbox
@@ -120,11 +121,11 @@ class ScopedSandbox(Sandbox):
         return served
 
     def _models(self) -> dict[str, str]:
-        """Commits of the models that are there, by name and by `name@revision`."""
+        """Where the models are in the cache, by name and by `name@revision`."""
         plan = self.driven.plan
-        named = {model.name: model.commit for model in reversed(plan.models)}
+        named = {model.name: models.snapshot(model) for model in reversed(plan.models)}
         return named | {
-            f"{model.name}@{revision}": model.commit
+            f"{model.name}@{revision}": models.snapshot(model)
             for model in plan.models
             for revision in (model.revision or "main", model.commit)
         }

@@ -157,7 +157,8 @@ LOCAL: Mapping[str, Row] = {
         "Python of the run's own environment; refused if it is not installed", _python_version
     ),
     "sandbox.models": Row(
-        "fetched at a pinned commit, which is recorded, into your own Hugging Face cache",
+        "fetched at a pinned commit, which is recorded, into your own Hugging Face cache; "
+        "loaded where `var_name` says so; `hidden` is refused",
         hidden_models,
     ),
     "sandbox.network": Row("refused: needs docker", _NETWORK),

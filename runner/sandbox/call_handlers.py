@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -10,7 +11,7 @@ from tornado import web
 from tornado.http1connection import HTTP1Connection
 
 from runner.sandbox.calls import ChannelClosed
-from runner.sandbox.handlers import LONGEST_WAIT_S, OPERATION_ID, Api
+from runner.sandbox.handlers import LONGEST_WAIT_S, Api
 
 NAME = "[A-Za-z0-9_-]{1,64}"
 MOST_PARTS = 1e12
@@ -21,6 +22,8 @@ class ChannelHandler(Api):
 
     def put(self, name: str) -> None:
         """Open it; one that is open stays as it is."""
+        if not re.fullmatch(NAME, name):
+            raise web.HTTPError(400, f"channel: expected {NAME}, found {name!r}")
         channel = self.sandbox.channels.open(name)
         self.finish_json(
             {
@@ -47,7 +50,8 @@ class ChannelHandler(Api):
 class CallApi(Api):
     """What a channel's own tokens open; their use does not keep the sandbox from idling out."""
 
-    serving = False
+    serving: frozenset[str] = frozenset()
+    """Methods that are for who serves."""
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Let in who holds the token for this side of the channel, or the run's."""
@@ -58,7 +62,7 @@ class CallApi(Api):
             raise web.HTTPError(404, str(error)) from None
         if not self.token_authenticated:
             token = self.identity_provider.get_token(self)
-            if not self.channel.admits(token, serving=self.serving):
+            if not self.channel.admits(token, serving=self.request.method in self.serving):
                 raise web.HTTPError(403, "this needs the token of the channel")
         else:
             self.sandbox.touch()
@@ -96,7 +100,7 @@ class CallApi(Api):
 class NextHandler(CallApi):
     """What is there to be answered."""
 
-    serving = True
+    serving = frozenset({"GET"})
 
     @allow_unauthenticated
     async def get(self, name: str) -> None:
@@ -113,7 +117,9 @@ class NextHandler(CallApi):
 
 
 class CallHandler(CallApi):
-    """One call, for its caller."""
+    """One call: its caller's but for POST, by which it is answered."""
+
+    serving = frozenset({"POST"})
 
     @allow_unauthenticated
     async def put(self, name: str, call: str) -> None:
@@ -139,20 +145,14 @@ class CallHandler(CallApi):
         self.channel.give_up(call)
         self.finish_json({})
 
-
-class PartHandler(CallApi):
-    """A part of an answer, from who serves."""
-
-    serving = True
-
     @allow_unauthenticated
-    async def put(self, name: str, call: str, part: str) -> None:
-        """Add it; 202 where there is no room yet, and it has to be sent again."""
+    async def post(self, name: str, call: str) -> None:
+        """Add a part to its answer; 202 where there is no room yet, and it has to be sent again."""
         del name
         end = self.get_query_argument("end", "0") == "1"
-        data = self.request.body
+        part, data = self.part("part"), self.request.body
         try:
-            there = await self.channel.answer(call, int(part), data, end=end, wait_s=self.wait_s)
+            there = await self.channel.answer(call, part, data, end=end, wait_s=self.wait_s)
         except ValueError as error:
             raise web.HTTPError(409, str(error)) from None
         self.set_status(200 if there else 202)
@@ -161,10 +161,9 @@ class PartHandler(CallApi):
 
 def handlers(base: str) -> list[tuple[str, type[Api]]]:
     """Routes under the server's base URL."""
-    calls = f"{base}runner/v1/calls/({NAME})"
+    name = "([^/]+)"
     return [
-        (f"{base}runner/v1/channels/({NAME})", ChannelHandler),
-        (calls, NextHandler),
-        (f"{calls}/({OPERATION_ID})", CallHandler),
-        (f"{calls}/({OPERATION_ID})/([0-9]{{1,12}})", PartHandler),
+        (f"{base}runner/v1/channels/{name}", ChannelHandler),
+        (f"{base}runner/v1/calls/{name}", NextHandler),
+        (f"{base}runner/v1/calls/{name}/{name}", CallHandler),
     ]

@@ -117,9 +117,9 @@ class Channel:
         """
         self.served_at = _now()
         call = self._of(id)
-        if number <= call.last or call.ended:
+        if 1 <= number <= call.last:
             return True
-        if number != call.last + 1:
+        if call.ended or number != call.last + 1:
             raise ValueError(f"part {number} after part {call.last}")
         await self._until(lambda: self._is_gone(call) or self._holds(call), wait_s)
         self.served_at = _now()

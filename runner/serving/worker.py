@@ -58,22 +58,20 @@ class Exposed(dict):  # type: ignore[type-arg]
 def load(path: str, source: str, models: dict[str, str]) -> Exposed:
     """Run an interface; `expose` and `get_model_path` are there without an import.
 
-    `models` are commits by name, and by `name@revision`.
+    `models` are their places in the cache of the hub's library, by name and by `name@revision`.
     """
 
     def get_model_path(name: str, revision: str | None = None) -> str:
         """The directory with a model's files."""
-        commit = models.get(f"{name}@{revision}" if revision else name)
-        if commit is None:
+        place = models.get(f"{name}@{revision}" if revision else name)
+        if place is None:
             there = ", ".join(sorted(key for key in models if "@" not in key)) or "none"
             raise LookupError(
                 f"no model {name}{f' at {revision}' if revision else ''} is here; there are: "
                 f"{there}. SandboxConfig(models=[ModelConfig(name=...)]) names those there are"
             )
         home = os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface"
-        cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-        folder = "--".join(("models", *name.split("/")))
-        return str(cache / folder / "snapshots" / commit)
+        return str(Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / place)
 
     exposed = Exposed()
     module = types.ModuleType(Path(path).stem)
@@ -224,8 +222,8 @@ class Server:
     def send(self, call: str, part: int, data: bytes, *, end: bool) -> None:
         """Send a part of an answer, when there is room for it."""
         while True:
-            path = f"/{call}/{part}?end={int(end)}&wait={WAIT_S}"
-            status, _, _ = self._ask("PUT", path, data)
+            path = f"/{call}?part={part}&end={int(end)}&wait={WAIT_S}"
+            status, _, _ = self._ask("POST", path, data)
             if status == 200:
                 return
             if status != 202:

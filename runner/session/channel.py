@@ -60,9 +60,8 @@ class Channel:
 
         Raises OperationError where nobody waits for it.
         """
-        path = f"/calls/{self.name}/{call}/{part}"
-        params = {"end": int(end), "wait": POLL_S}
-        self._put(path, params, data)
+        params = {"part": part, "end": int(end), "wait": POLL_S}
+        self._send("POST", call, params, data)
 
     # -- the side of who calls -------------------------------------------------------------
 
@@ -73,7 +72,7 @@ class Channel:
         end is given up.
         """
         path = f"/calls/{self.name}/{call}"
-        self._put(path, {"wait": POLL_S}, body)
+        self._send("PUT", call, {"wait": POLL_S}, body)
         try:
             number, ended = 0, False
             while not ended:
@@ -87,9 +86,9 @@ class Channel:
         finally:
             self._session.request("DELETE", path)
 
-    def _put(self, path: str, params: dict[str, float], data: bytes) -> None:
+    def _send(self, method: str, call: str, params: dict[str, float], data: bytes) -> None:
         """Send it, again for as long as there is no room."""
-        status = 202
+        status, path = 202, f"/calls/{self.name}/{call}"
         while status == 202:
-            put = self._session.request("PUT", path, params=params, content=lambda: data)
-            status = put.status_code
+            sent = self._session.request(method, path, params=params, content=lambda: data)
+            status = sent.status_code

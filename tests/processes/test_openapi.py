@@ -139,8 +139,9 @@ def test_answers_are_as_the_document_says(box: SandboxProcess) -> None:
         assert call("GET", calls).status_code == 204
         assert call("PUT", f"{calls}/one", content=b"{}").status_code == 200
         assert call("GET", calls).headers["runner-call"] == "one"
-        assert call("PUT", f"{calls}/one/2").status_code == 409
-        call("PUT", f"{calls}/one/1", params={"end": 1}, content=b"said")
+        assert call("POST", f"{calls}/one", params={"part": 2}).status_code == 409
+        call("POST", f"{calls}/one", params={"part": 1, "end": 1}, content=b"said")
+        assert call("PUT", f"{v1}/channels/a.b").status_code == 400
         assert call("GET", f"{calls}/one").content == b"said"
         call("DELETE", f"{calls}/one")
         assert call("GET", f"{calls}/one").status_code == 404
