@@ -42,7 +42,7 @@ def test_twenty_runs_share_four_gpus(cluster: Cluster, elsewhere: CommandLine) -
         sweep = submit.said(r"^sweep (\S+): 20 runs$")[1]
         submit.said(r"\bcreated\b")  # all are begun, and some wait
         told = elsewhere("list", "--sweep", sweep, "--json")
-        assert told.status == 0, told
+        assert told.status == 0, told.words
         assert len(told.out.splitlines()) == RUNS
         told = elsewhere("list", "--sweep", sweep)
         assert f"{sweep}  20 runs: " in told.out
@@ -52,7 +52,7 @@ def test_twenty_runs_share_four_gpus(cluster: Cluster, elsewhere: CommandLine) -
         jobs = cluster.client.list("jobs", labels=f"runner/sweep={sweep}")
         assert len(jobs) == RUNS
         told = submit.end(500)
-    assert told.status == 0, told
+    assert told.status == 0, told.words
     assert f"{sweep}: 20 done; " in told.out
     for number in range(1, RUNS + 1):
         path = line.folder / "runs" / f"{sweep}-{number:02}"
@@ -60,7 +60,7 @@ def test_twenty_runs_share_four_gpus(cluster: Cluster, elsewhere: CommandLine) -
         assert (path / "outputs" / "a.txt").read_text() == str(number)
         assert (path / "notebook.ipynb").stat().st_size
     told = line("verify", f"{sweep}-07")
-    assert told.status == 0, told
+    assert told.status == 0, told.words
 
 
 @pytest.mark.timeout(600)
@@ -74,7 +74,7 @@ def test_a_start_that_was_cut_off_goes_on(cluster: Cluster, elsewhere: CommandLi
     let_go = {run for run, queue in sweep_jobs(cluster, sweep) if queue}
     told = line("submit", file, *seeds(6), "--sweep", sweep, "--detach")
     if len(let_go) < 6:
-        assert told.status == 0, told
+        assert told.status == 0, told.words
         assert len(re.findall(rf"^run {sweep}-", told.out, re.MULTILINE)) == 6 - len(let_go)
         assert not [name for name in let_go if f"run {name} " in told.out]
     until(lambda: len(sweep_jobs(cluster, sweep)) == 6, "each run has one Job", 60)
@@ -88,11 +88,11 @@ def test_a_start_that_was_cut_off_goes_on(cluster: Cluster, elsewhere: CommandLi
     runs = [f"{sweep}-{number}" for number in range(1, 7)]
     until(lambda: [state(line, run) for run in runs].count("running") == 4, "four run", 120)
     told = elsewhere("cancel", sweep)
-    assert told.status == 0, told
+    assert told.status == 0, told.words
     waited = elsewhere("wait", sweep)
     assert waited.status == 130, waited.words
     told = elsewhere("delete", sweep, "--yes", "--force")
-    assert told.status == 0, told
+    assert told.status == 0, told.words
     until(lambda: not sweep_jobs(cluster, sweep), "nothing is left", 60)
 
 
@@ -119,7 +119,7 @@ def test_a_quota_ends_the_start_and_the_rest_is_started_later(
     assert len(list((line.folder / "runs").iterdir())) == 2
     cluster.client.delete("resourcequotas", "few-jobs")
     told = line(*rest[1].split())
-    assert told.status == 0, told
+    assert told.status == 0, told.words
     assert f"{rest[2]}: 4 done; " in told.out
     assert len(list((line.folder / "runs").glob(f"{rest[2]}-*/outputs/a.txt"))) == 4
 

@@ -244,7 +244,8 @@ def test_a_sandbox_with_too_little_memory(lab: ClusterLab, causes: Causes) -> No
 
 def test_files_outside_of_the_workspace_fill_the_disk(lab: ClusterLab, causes: Causes) -> None:
     fill = "import subprocess; subprocess.run(['fallocate', '-l', '11G', '/tmp/large'], check=True)"
-    run = lab.submit([cell(fill), cell(held()), end()])
+    # kubelet measures disks once a minute, and seldomer where that takes it long.
+    run = lab.submit([cell(fill), cell(held(), timeout=280), end()])
     causes.seen(
         run.run_id, "evicted, as its disk is full", shows="Evicted", says="exceeds the limit"
     )
