@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from runner.agent.images import Unshowable, image_block
 from runner.agent.text import shorten
 from runner.agent.tools import Answer, text
+from runner.api.mcp_config import not_installed
 from runner.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
@@ -113,20 +114,18 @@ def over_http(name: str, entry: Mapping[str, Any]) -> Callable[[], Client]:
     if not isinstance(headers, Mapping):
         raise UsageError(f"mcp_config: {name}: headers: expected names and values")
     try:
+        import httpx2
         from mcp import Client
         from mcp.client.streamable_http import streamable_http_client
-        from mcp.shared._httpx_utils import create_mcp_http_client
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "MCP is spoken with the package `mcp`, which is not installed here",
-            hint="pip install 'runner[mcp]'",
-        ) from error
+        raise not_installed() from error
 
     @asynccontextmanager
     async def streams() -> AsyncIterator[Any]:
         named = {key: str(value) for key, value in headers.items()}
+        patience = httpx2.Timeout(CONNECT_S, read=CALL_S)
         async with (
-            create_mcp_http_client(named) as http,
+            httpx2.AsyncClient(headers=named, timeout=patience) as http,
             streamable_http_client(url, http_client=http) as both,
         ):
             yield both

@@ -64,3 +64,11 @@ def listening(port: int) -> socket.socket:
         raise UsageError(
             f"port {port} of this machine is taken: {error.strerror}", hint="--http 0: a free one"
         ) from error
+
+
+def not_installed() -> UsageError:
+    """What whoever wants to speak MCP is told where its package is missing."""
+    return UsageError(
+        "MCP is spoken with the package `mcp`, which is not installed here",
+        hint="pip install 'runner[mcp]'",
+    )

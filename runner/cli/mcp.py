@@ -65,7 +65,7 @@ def command(
     Cells are in the run's notebook, beside those of its agent, if it has one. A cell goes on when
     the client leaves. `--config` prints the entry for a client's own file.
     """
-    from runner.api.mcp_config import http_entry, listening, mcp_config
+    from runner.api.mcp_config import http_entry, listening, mcp_config, not_installed
     from runner.cli.sandbox import connected
     from runner.config.sandbox import ExecutionMode
     from runner.errors import UsageError
@@ -82,10 +82,7 @@ def command(
     try:
         from runner.api.mcp import serve, serve_http
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "MCP is spoken with the package `mcp`, which is not installed here",
-            hint="pip install 'runner[mcp]'",
-        ) from error
+        raise not_installed() from error
     from runner.agent.tools import Toolbox
     from runner.api.served import ServedTools, find
 
