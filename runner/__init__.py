@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.api.harness import Message, run_agent
+    from runner.api.harness import Message, run_agent, run_agent_interactive
     from runner.api.sandbox import Failed, Sandbox
     from runner.api.scoped import ScopedSandbox
     from runner.api.sessions import (
@@ -41,10 +41,11 @@ __all__ = [
     "create_local_session",
     "create_notebook_session",
     "run_agent",
+    "run_agent_interactive",
 ]
 
 _MODULES = {
-    "runner.api.harness": ("Message", "run_agent"),
+    "runner.api.harness": ("Message", "run_agent", "run_agent_interactive"),
     "runner.api.sandbox": ("Failed", "Sandbox"),
     "runner.api.scoped": ("ScopedSandbox",),
     "runner.api.sessions": (

@@ -124,7 +124,10 @@ class CommandLine:
 
     @contextmanager
     def starting(
-        self, *words: str, program: tuple[str, ...] = ("-m", "runner")
+        self,
+        *words: str,
+        program: tuple[str, ...] = ("-m", "runner"),
+        stdin: int = subprocess.DEVNULL,
     ) -> Iterator[Started]:
         """A command that goes on while the context lasts; it is killed at the end."""
         argv = [sys.executable, *program, *words]
@@ -133,7 +136,7 @@ class CommandLine:
             argv,
             cwd=self.folder,
             env={**kept, "PYTHONPATH": str(TESTS.parent), **self.env},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -32,13 +32,14 @@ class Heard:
     def retry(self, reason, delay_s):
         self.retries.append((reason, delay_s))
 
-    def ask(self, provider, messages=ASK, system="Be brief."):
+    def ask(self, provider, messages=ASK, system="Be brief.", stopped=lambda: False):
         return provider.reply(
             system=system,
             messages=messages,
             tools=TOOLS,
             on_text=self.text.append,
             on_retry=self.retry,
+            stopped=stopped,
         )
 
 
@@ -383,3 +384,38 @@ def test_a_script_that_is_not_there_or_not_text(tmp_path):
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load(tmp_path / "binary.json")
+
+
+# -- stopped -----------------------------------------------------------------------------------
+
+
+def test_a_reply_that_is_stopped_is_what_has_come_of_it(heard):
+    reply = {"text": "I shall look at the first one. " * 20, "tools": [CALL], "delay_s": 0.02}
+    with messages_api([reply]) as server:
+        provider = Anthropic("model-1", KEY, base_url=server.url)
+        made = heard.ask(provider, stopped=lambda: len(heard.text) >= 3)
+        provider.close()
+    assert made.stop_reason == "interrupted"
+    assert made.content == [{"type": "text", "text": "".join(heard.text)}]
+    assert 0 < len("".join(heard.text)) < len(reply["text"])
+    assert made.usage["input_tokens"] == 100
+
+
+def test_a_call_that_was_not_whole_is_left_out(heard):
+    seen = []
+    reply = {"text": "Now.", "tools": [{"name": "run_cell", "raw": '{"source": "' + "1\\n" * 99}]}
+    with messages_api([reply]) as server:
+        provider = Anthropic("model-1", KEY, base_url=server.url)
+        made = heard.ask(provider, stopped=lambda: seen.append(0) or len(seen) > 12)
+        provider.close()
+    assert made.stop_reason == "interrupted"
+    assert [block["type"] for block in made.content] == ["text"]
+
+
+def test_nobody_is_asked_again_for_a_reply_that_is_stopped(heard):
+    with messages_api([{"status": 529}, {"text": "Too late."}]) as server:
+        provider = Anthropic("model-1", KEY, base_url=server.url, sleep=heard.slept.append)
+        made = heard.ask(provider, stopped=lambda: bool(heard.slept))
+        provider.close()
+        assert len(server.requests) == 1
+    assert (made.content, made.stop_reason) == ([], "interrupted")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.agent.providers import Reply
+from runner.agent.providers import STOPPED, Reply
 from runner.record.run import TOKENS
 
 Block = dict[str, Any]
@@ -87,7 +87,7 @@ class Conversation:
         self.stop_reason, self.asked = line["stop_reason"], self.boot
         self.overflows += self.stop_reason == "model_context_window_exceeded"
         content, malformed = line["content"], line.get("malformed") or {}
-        self.empty = 0 if content else self.empty + 1
+        self.empty = 0 if content or self.stop_reason == STOPPED else self.empty + 1
         uses = [block for block in content if block["type"] == "tool_use"]
         self.ids |= {block["id"] for block in uses}
         # What was said before a refusal is not to be used, nor to be sent back.

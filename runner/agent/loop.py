@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from runner.agent import providers
 from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
+from runner.agent.chat import Chat
 from runner.agent.compact import compact
 from runner.agent.conversation import Call, Conversation, sendable
 from runner.agent.providers import Provider, Reply
 from runner.agent.stop import Outcome, Stop, Stopped
-from runner.agent.tools import Toolbox, text
+from runner.agent.tools import Answer, Toolbox, text
 from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
 from runner.record import Record
@@ -24,6 +28,11 @@ CONTEXT_CHARS = 400_000
 that the model says its context is full."""
 SHORTEST_WAIT_S = 1.0
 """What a tool may wait even when the agent is to be told of the time."""
+STOP_S = 1.0
+"""How long a reply that is stopped may take to say how far it has got."""
+LOOK_S = 0.2
+"""How often it is looked whether the run is stopped while the agent waits for words."""
+WAITS = "the agent waits for what `attach --chat` tells it"
 Said = dict[str, Any]
 
 CUT = "[runner] Your last message was cut off at its length. Go on, in smaller pieces."
@@ -31,6 +40,9 @@ EMPTY = (
     "[runner] Your last message was empty. Go on; or, if all is done, say what you found: that "
     "ends the run."
 )
+INTERRUPTED = "[runner] Somebody who watches has interrupted you."
+NOT_RUN = "not run: somebody who watches interrupted"
+GIVEN_UP = "interrupted by somebody who watches; what became of it is not known"
 REPLACED = (
     "[runner] Another sandbox answers now: all variables and running processes are gone. Look at "
     "what is still there (files, notebook) before you go on."
@@ -42,7 +54,8 @@ class Loop:
 
     `left_s` is what is left of the run's time. `catch_up` is called before a
     tool's result is written down, so that the record has the journal up to it.
-    `tell` is told of every line that was written. `system` is the system prompt.
+    `tell` is told of every line that was written. `system` is the system prompt. `chat` is what
+    people say meanwhile.
     """
 
     def __init__(
@@ -57,6 +70,7 @@ class Loop:
         system: str,
         catch_up: Callable[[], None] = lambda: None,
         tell: Callable[[str, Said], None] = lambda _type, _line: None,
+        chat: Chat | None = None,
     ) -> None:
         self.plan, self.record, self.conversation = plan, record, conversation
         self.provider, self.tools, self.stop = provider, tools, stop
@@ -64,6 +78,10 @@ class Loop:
         self._end = time.monotonic() + left_s
         self._system, self._catch_up, self._tell = system, catch_up, tell
         self._retries: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._chat = chat or Chat()
+        self._held = False
+        """Whether somebody has interrupted, and is to say how to go on."""
+        self._give_up_at = math.inf
 
     def run(self) -> Outcome:
         """Converse until the model ends, or a bound or somebody ends it.
@@ -77,8 +95,12 @@ class Loop:
             while True:
                 for call in list(self.conversation.calls):
                     self._answer(call)
+                self._hear()
                 self._meet()
-                if outcome := self._ended() or self._bound():
+                outcome = self._ended()
+                if outcome and outcome.state == "done" and self._words_come():
+                    continue
+                if outcome := outcome or self._bound():
                     return outcome
                 self._turn()
         except Stopped as stopped:
@@ -91,6 +113,8 @@ class Loop:
         limit = CONTEXT_CHARS >> self.conversation.overflows
         messages = compact(self.conversation.messages, keep_last=KEEP_LAST, limit_chars=limit)
 
+        stopped = threading.Event()
+
         def ask() -> tuple[Reply, Said, Said]:
             reply = self.provider.reply(
                 system=self._system,
@@ -98,12 +122,21 @@ class Loop:
                 tools=self.tools.definitions(),
                 on_text=lambda _: None,
                 on_retry=lambda reason, delay_s: self._retries.put((reason, delay_s)),
+                stopped=stopped.is_set,
             )
             content, malformed = sendable(reply, self.conversation.ids)
             said = {"content": content, "malformed": malformed}
             return reply, said, self._masked(said)
 
-        reply, said, shown = self.stop.wait_for(ask, self._end, self._write_retries)
+        def meanwhile() -> None:
+            self._write_retries()
+            self._heed(stopped, STOP_S)
+
+        try:
+            reply, said, shown = self.stop.wait_for(ask, self._end, meanwhile)
+        except _Interrupted:
+            self._held = True
+            return
         price, spoke = self.plan.price, any(reply.usage.values())
         message = {
             "turn": self.conversation.turns + 1,
@@ -115,6 +148,7 @@ class Loop:
         }
         self._write("message", **message, **shown)
         self.conversation.apply({"type": "message", **message, **said})
+        self._held = reply.stop_reason == providers.STOPPED
 
     def _masked(self, said: Said) -> Said:
         """What may be written down of it: the sandbox knows its secrets, and the agent does not.
@@ -141,6 +175,9 @@ class Loop:
                 return None
             case "refusal":
                 return Outcome("failed", "the model refused to go on", 1)
+            case providers.STOPPED:  # and the agent was killed before it said so
+                self._note(conversation.turns, INTERRUPTED)
+                return None
             case "max_tokens" | "model_context_window_exceeded":
                 self._note(conversation.turns, CUT)
                 return None
@@ -158,14 +195,10 @@ class Loop:
         block, op = call.block, call.op(self.plan.run_id)
         if call.malformed:
             answer = text(call.malformed, is_error=True)
+        elif self._held:
+            answer = text(NOT_RUN, is_error=True)
         else:
-            longest_s = self._longest_wait_s()
-            answer = self.stop.wait_for(
-                lambda: self.tools.call(
-                    block["name"], block["input"], op, boot=call.boot, longest_s=longest_s
-                ),
-                self._end,
-            )
+            answer = self._called(call, op)
         self._catch_up()
         self._say(
             "tool_result",
@@ -177,6 +210,23 @@ class Loop:
             is_error=answer.is_error,
             journal=self.record.journal_mark(),
         )
+
+    def _called(self, call: Call, op: str) -> Answer:
+        """What came of the call; in the sandbox, whoever interrupts has it end there."""
+        block, longest_s, stopped = call.block, self._longest_wait_s(), threading.Event()
+        own = not block["name"].startswith("mcp__")
+        try:
+            answer = self.stop.wait_for(
+                lambda: self.tools.call(
+                    block["name"], block["input"], op, boot=call.boot, longest_s=longest_s
+                ),
+                self._end,
+                lambda: self._heed(stopped, math.inf if own else 0.0),
+            )
+        except _Interrupted:
+            answer = text(GIVEN_UP, is_error=True)
+        self._held = self._held or stopped.is_set()
+        return answer
 
     def _longest_wait_s(self) -> float:
         """How long a tool may wait: the agent must hear of the time before it is over."""
@@ -202,6 +252,47 @@ class Loop:
         if conversation.asked not in ("", boot) and about not in conversation.notices:
             self._note(conversation.turns, REPLACED, about)
 
+    # -- what people say -------------------------------------------------------------------
+
+    def _heed(self, stopped: threading.Event, patience_s: float) -> None:
+        """Have what the agent is at stop, if somebody wants that.
+
+        Raises _Interrupted where it has not within `patience_s` seconds.
+        """
+        if self._chat.stopped and not stopped.is_set():
+            self._chat.go_on()
+            stopped.set()
+            self._give_up_at = time.monotonic() + patience_s
+        if stopped.is_set() and time.monotonic() >= self._give_up_at:
+            raise _Interrupted
+
+    def _hear(self) -> None:
+        """Write down what was said, once; whoever has interrupted is waited for."""
+        if self._held:
+            self._held = False
+            self._note(self.conversation.turns, INTERRUPTED)
+            self._words_come()
+        for said in self._chat.take():
+            about = f"chat {said.id}"
+            if about not in self.conversation.notices:
+                shown = self._masked({"words": said.text})["words"]
+                self._note(self.conversation.turns, shown, about, by=said.by)
+            said.heard()
+
+    def _words_come(self) -> bool:
+        """Wait for words while somebody is there; whether there are any."""
+        if not self._chat.attended:
+            return False
+        self._say("state", state="running", reason=WAITS)
+        while not self._chat.wait(LOOK_S):
+            self._chat.go_on()  # nothing is there to be stopped
+            if self.stop.outcome is not None:
+                raise Stopped(self.stop.outcome)
+            if time.monotonic() > self._end:
+                return False
+        self._say("state", state="running", reason="")
+        return self._chat.spoken
+
     # -- bounds ----------------------------------------------------------------------------
 
     def _bound(self) -> Outcome | None:
@@ -224,9 +315,9 @@ class Loop:
 
     # -- writing down ----------------------------------------------------------------------
 
-    def _note(self, turn: int, words: str, about: str = "") -> None:
+    def _note(self, turn: int, words: str, about: str = "", **more: str) -> None:
         content = [{"type": "text", "text": words}]
-        self._say("message", turn=turn, role="user", content=content, notice=about)
+        self._say("message", turn=turn, role="user", content=content, notice=about, **more)
 
     def _say(self, type: str, **fields: Any) -> None:  # noqa: A002
         self._write(type, **fields)
@@ -235,6 +326,10 @@ class Loop:
     def _write(self, type: str, **fields: Any) -> None:  # noqa: A002
         self.record.say(type, **fields)
         self._tell(type, fields)
+
+
+class _Interrupted(Exception):
+    """Somebody has interrupted what does not end by itself."""
 
 
 def _outcome(bound: Bound) -> Outcome:

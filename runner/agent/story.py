@@ -67,15 +67,18 @@ def tell(type: str, line: Mapping[str, Any]) -> str:  # noqa: A002
 
 def _message(line: Mapping[str, Any]) -> str:
     if line["role"] != "assistant":
-        return _notice(line["notice"]) if line.get("notice") else ""
+        return _notice(line) if line.get("notice") else ""
     calls = [block["name"] for block in line["content"] if block["type"] == "tool_use"]
     tokens = sum(count or 0 for count in line["usage"].values())
     cost = f", ${line['cost_usd']:.4f}" if line["cost_usd"] else ""
     return f"turn {line['turn']}: {', '.join(calls) or 'words'} ({tokens:,} tokens{cost})"
 
 
-def _notice(about: str) -> str:
-    """What the agent was told besides: of another sandbox, or of a bound that is near."""
+def _notice(line: Mapping[str, Any]) -> str:
+    """What the agent was told besides: by people, of another sandbox, of a bound that is near."""
+    about = line["notice"]
+    if about.startswith("chat "):
+        return f"{line['by']} told the agent something"
     return f"told the agent of {'' if about.startswith('sandbox ') else 'its bound, '}{about}"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner import locks, preload
+from runner.agent.chat import Chat, ChatLine
 from runner.agent.conversation import Conversation
 from runner.agent.gpus import GpuWatch
 from runner.agent.loading import wait_for_models
@@ -79,6 +80,7 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         tools = Toolbox(session, mode, IMAGES - conversation.images)
         if plan.experiment.sandbox.gpus_held:
             gpus = _watch_gpus(session, record, tools, stop)
+        chat = Chat()
         loop = Loop(
             plan,
             record,
@@ -89,8 +91,10 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
             end - time.monotonic(),
             system_prompt(plan),
             catch_up=puller.catch_up,
+            chat=chat,
         )
-        outcome = loop.run()
+        with ChatLine(Session(session.endpoint, reconnect_s=PULLER_RECONNECT_S), chat):
+            outcome = loop.run()
     except Stopped as stopped:
         outcome = stopped.outcome
     except SandboxUnreachable as error:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
 from runner import secrets
+from runner.agent.chat import Chat, ChatLine
 from runner.agent.conversation import Conversation
 from runner.agent.loop import Loop
 from runner.agent.prompt import system_prompt, tools_prompt
 from runner.agent.providers import Provider
 from runner.agent.stop import Outcome, Stop
 from runner.agent.tools import Others, Toolbox
+from runner.agent.worker import PULLER_RECONNECT_S
+from runner.api.attached import attached
 from runner.api.driven import DrivenRun, chosen, failed
 from runner.api.foreign import McpTools, over_http
 from runner.api.served import ServedTools
@@ -51,40 +54,64 @@ class Message:
         return "\n".join(str(block["text"]) for block in self.content if block["type"] == "text")
 
 
+class Agent(TypedDict, total=False):
+    """Who works: the keys of `[agent]`, of which None is as one that is left out."""
+
+    provider: str
+    model: str | None
+    base_url: str | None
+    llm_secret: str | None
+    script: Path | str | None
+    max_turns: int | None
+    max_tokens: int | None
+    max_cost_usd: float | None
+
+
 async def run_agent(
     prompt: str,
     mcp_config: Mapping[str, Any],
-    *,
-    provider: str = "anthropic",
-    model: str | None = None,
-    base_url: str | None = None,
-    llm_secret: str | None = None,
-    script: Path | str | None = None,
-    max_turns: int | None = None,
-    max_tokens: int | None = None,
-    max_cost_usd: float | None = None,
+    **agent: Unpack[Agent],
 ) -> AsyncIterator[Message]:
     """Have a model work on `prompt` with the tools of a session until it ends, or a bound does.
 
-    The keywords are those of `[agent]` in an experiment file; `provider="claude"` is the same as
-    "anthropic". Every message is in the run's record before it is told here. Whoever stops
-    listening (`break`, a cancelled task) stops the model and the cell. How it ended is how the
-    run ends, unless the script raises. Raises ConfigError and UsageError before the model is
-    asked, and RunnerError where the provider or the sandbox gives up.
+    The keywords are those of `[agent]` in an experiment file, as `max_turns=20`;
+    `provider="claude"` is the same as "anthropic". Every message is in the run's record before
+    it is told here. Whoever stops listening (`break`, a cancelled task) stops the model and the
+    cell. How it ended is how the run ends, unless the script raises. Raises ConfigError and
+    UsageError before the model is asked, and RunnerError where the provider or the sandbox gives
+    up.
     """
     place = place_of(mcp_config)
-    agent = _agent(
-        provider=_ALIASES.get(provider, provider),
-        **chosen(
-            model=model,
-            base_url=base_url,
-            llm_secret=llm_secret,
-            script=str(script) if script else None,
-            max_turns=max_turns,
-            max_tokens=max_tokens,
-            max_cost_usd=max_cost_usd,
-        ),
-    )
+    async with aclosing(_messages(prompt, place, _agent(agent), Chat())) as messages:
+        async for message in messages:
+            yield message
+
+
+async def run_agent_interactive(
+    prompt: str,
+    mcp_config: Mapping[str, Any],
+    *,
+    user_message: str = "",
+    **agent: Unpack[Agent],
+) -> None:
+    """The same in a chat on this terminal, until whoever types leaves it or a bound ends it.
+
+    It is `runner attach --chat`, for this run: ESC stops the model and its cell at once, Ctrl-D
+    leaves, and what is typed is in the transcript. Lines of a pipe are told one after the other.
+    `user_message` is added to the prompt.
+    """
+    place, chat = place_of(mcp_config), Chat()
+    chat.join("terminal")  # which takes a moment to come
+    task = "\n\n".join(filter(None, (prompt, user_message)))
+    async with aclosing(_messages(task, place, _agent(agent), chat)) as messages:
+        with attached(place.driven, lambda: chat.leave("terminal")):
+            async for _ in messages:
+                pass
+
+
+async def _messages(
+    prompt: str, place: Place, agent: AgentConfig, chat: Chat
+) -> AsyncGenerator[Message, None]:
     driven = place.driven
     own = driven.answering
     plan = _plan(driven, agent, place.session, prompt)
@@ -104,7 +131,9 @@ async def run_agent(
 
     def work() -> None:
         try:
-            driven.outcome = _converse(driven, own, plan, place, connecting, answering, stop, tell)
+            driven.outcome = _converse(
+                driven, own, plan, place, connecting, answering, stop, tell, chat
+            )
         except Exception as error:
             driven.outcome = failed(error, "the agent gave up")
             raise
@@ -133,6 +162,7 @@ def _converse(
     provider: Provider,
     stop: Stop,
     tell: Callable[[Message], None],
+    chat: Chat,
 ) -> Outcome:
     def told(type: str, line: Mapping[str, Any]) -> None:  # noqa: A002
         if message := _message(type, line):
@@ -144,7 +174,7 @@ def _converse(
         others: list[Others] = [ServedTools(served) for served in place.served]
         for name, connect in connecting.items():
             others.append(connected.enter_context(McpTools(name, connect)))
-        outcome = Loop(
+        loop = Loop(
             plan,
             driven.record,
             Conversation(),
@@ -155,7 +185,10 @@ def _converse(
             system_prompt(plan, session.workspace.facts()) if session else tools_prompt(plan),
             catch_up=driven.catch_up,
             tell=told,
-        ).run()
+            chat=chat,
+        )
+        with ChatLine(driven.beside(PULLER_RECONNECT_S), chat):
+            outcome = loop.run()
     if outcome.state == "cancelled":
         for op in own.info()["running"]:
             if op.startswith(plan.run_id):
@@ -178,9 +211,15 @@ def _message(type: str, line: Mapping[str, Any]) -> Message | None:  # noqa: A00
     return None
 
 
-def _agent(**given: Any) -> AgentConfig:
+def _agent(asked: Agent) -> AgentConfig:
+    provider, script = asked.get("provider", "anthropic"), asked.get("script")
+    given = {
+        **asked,
+        "provider": _ALIASES.get(provider, provider),
+        "script": str(script) if script else None,
+    }
     try:
-        return AgentConfig.model_validate(given, context={"folder": Path.cwd()})
+        return AgentConfig.model_validate(chosen(**given), context={"folder": Path.cwd()})
     except ValidationError as error:
         raise config_error(error, AgentConfig, "run_agent", {}) from error
 

@@ -21,6 +21,7 @@ _STYLES = {
     "state": "bold",
     "phase": "dim",
     "says": "dim",
+    "asked": "bold magenta",
     "tool": "dim",
     "file": "dim",
     "score": "bold green",
@@ -68,11 +69,12 @@ class LiveView:
         if activity.since:
             words.append(f"  {seconds(between(activity.since, None))}", style="dim")
         self._spinner.update(text=words)
-        numbers = Text(_numbers(self._narrator), style="dim", overflow="ellipsis", no_wrap=True)
-        return Group(Text(), self._spinner, Padding(numbers, (0, 0, 0, 2)))
+        line = Text(numbers(self._narrator), style="dim", overflow="ellipsis", no_wrap=True)
+        return Group(Text(), self._spinner, Padding(line, (0, 0, 0, 2)))
 
 
-def _numbers(narrator: Narrator) -> str:
+def numbers(narrator: Narrator) -> str:
+    """State, turns, tokens, dollars and time on a line."""
     run = narrator.run
     agent = run.plan.get("experiment", {}).get("agent", {})
     parts = [run.state]
@@ -90,7 +92,7 @@ def rendered(entry: Entry, wide: int) -> list[RenderableType]:
     """An entry as it is printed; its lines are cut after `wide` columns."""
     body = shown(entry, wide)
     parts: list[RenderableType] = []
-    if entry.kind in ("says", "cell", "shell", "markdown"):
+    if entry.kind in ("says", "asked", "cell", "shell", "markdown"):
         parts.append(Text())
     if entry.kind == "result":
         parts.append(_title(entry, "dim" if entry.ok else "red"))

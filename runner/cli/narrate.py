@@ -27,7 +27,7 @@ _ENDS = {"ok": "done", "error": "failed", "kernel_died": "the kernel died", "los
 class Entry:
     """Something that happened. `body` is further lines; `ok` is None where nothing could fail.
 
-    `kind` is state, phase, says, cell, shell, markdown, result, tool, file, score or note.
+    `kind` is state, phase, says, asked, cell, shell, markdown, result, tool, file, score or note.
     """
 
     kind: str
@@ -87,6 +87,7 @@ class Narrator:
         self._phases = 0  # how many of them were told, and whether the last one's end was
         self._phase_open = False
         self._phase_words: set[str] = set()
+        self._waits = False  # a state had a reason
         self.turn = 0
         self.now = Activity()
 
@@ -141,7 +142,12 @@ class Narrator:
         }
         if state == "preparing" and self._phases:
             return  # its steps have been told, which say more
-        self.now = Activity(waits.get(state, state), line["time"])
+        words = waits.get(state, state)
+        waited, self._waits = self._waits, bool(reason)
+        if state == "running" and waited and not reason:
+            self.now = Activity(words, line["time"])
+            return  # what was waited for tells of itself
+        self.now = Activity(reason or words if state == "running" else words, line["time"])
         yield Entry("state", line["time"], f"{state}: {reason}" if reason else state)
 
     def _transcript_attempt(self, line: Line) -> Iterator[Entry]:
@@ -157,7 +163,9 @@ class Narrator:
         texts = [clean(b["text"]) for b in line["content"] if b.get("type") == "text"]
         body = tuple("\n".join(texts).strip().split("\n"))
         if line["role"] != "assistant":
-            if line["turn"] and any(texts):
+            if line.get("by"):
+                yield Entry("asked", line["time"], f"{line['by']} says", body)
+            elif line["turn"] and any(texts):
                 yield Entry("note", line["time"], body[0], body[1:])
             return
         self.turn = line["turn"]

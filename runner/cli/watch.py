@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from runner.backends.base import Handle, Status, alone
+from runner.backends.driven import driven
 from runner.backends.patience import Patience
 from runner.cli.context import Cli
 from runner.cli.failures import INTERRUPTED
 from runner.cli.interrupts import Interrupts
 from runner.cli.narrate import Entry, Narrator
 from runner.cli.summary import end_json, exit_status, made, next_lines
-from runner.cli.views import view_of
+from runner.cli.views import View, view_of
 from runner.cli.words import between, seconds
 from runner.errors import InfrastructureError
 from runner.record import check_chain, follow
@@ -37,25 +39,45 @@ _SLOW = frozenset(("running",))
 class Watch:
     """One run, followed from the start of its record.
 
-    Of what happened before, the last `history` entries are shown, all for None.
+    Of what happened before, the last `history` entries are shown, all for None. `view` makes the
+    view; it is the one that fits where stdout goes, if left out.
     """
 
     def __init__(
-        self, cli: Cli, path: Path, handle: Handle, interrupts: Interrupts, history: int | None
+        self,
+        cli: Cli,
+        path: Path,
+        handle: Handle,
+        interrupts: Interrupts,
+        history: int | None,
+        view: Callable[[Narrator], View] | None = None,
     ) -> None:
         self._cli, self._path, self._handle = cli, path, handle
         self._interrupts, self._seen_interrupts, self._pressed = interrupts, 0, float("-inf")
         self._narrator = Narrator()
-        self._view = view_of(cli, self._narrator)
+        self._view = view(self._narrator) if view else view_of(cli, self._narrator)
         self._earlier: deque[Entry] | None = deque(maxlen=None if cli.json else history)
         self._looks, self._look_at, self._pause_s = 0, 0.0, QUICK_S
         self._last: Any = None
         self._leave_at = float("inf")
         self._wait_until = 0.0
-        self._left = False
+        self._left = self._left_script = False
         self._alive = True
         self._mends: set[str] = set()
         self._patience = Patience(self._view.note)
+
+    @property
+    def running(self) -> bool:
+        """Whether the run's agent is at work, as far as is known."""
+        return self._narrator.run.state == "running"
+
+    def note(self, text: str) -> None:
+        """Say something that is about this command, not about the run."""
+        self._view.note(text)
+
+    def leave_script(self) -> None:
+        """No longer follow a run that a script drives, which goes on without its agent."""
+        self._left_script = True
 
     def run(self) -> int:
         """Follow to the end; returns the exit status that it means."""
@@ -72,7 +94,7 @@ class Watch:
         finally:
             self._view.close()
         if self._left:
-            return INTERRUPTED
+            return 0 if self._left_script and driven(self._narrator.run) else INTERRUPTED
         return self._conclude(self._cli.engine.status(self._handle))
 
     def _show(self, entry: Entry) -> None:
@@ -95,7 +117,8 @@ class Watch:
         for pressed in self._interrupts.times[self._seen_interrupts :]:
             self._seen_interrupts += 1
             self._interrupted(pressed, now)
-        if now > self._leave_at:
+        left_script = self._left_script and driven(self._narrator.run)
+        if now > self._leave_at or left_script:
             self._left = True
             return True
         if now >= self._look_at:

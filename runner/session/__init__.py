@@ -3,5 +3,16 @@
 from runner.session.channel import Asked, Channel
 from runner.session.client import RECONNECT_S, Session
 from runner.session.results import Endpoint, LostOperation, Result
+from runner.session.talk import CHAT, Talk
 
-__all__ = ["RECONNECT_S", "Asked", "Channel", "Endpoint", "LostOperation", "Result", "Session"]
+__all__ = [
+    "CHAT",
+    "RECONNECT_S",
+    "Asked",
+    "Channel",
+    "Endpoint",
+    "LostOperation",
+    "Result",
+    "Session",
+    "Talk",
+]

@@ -17,6 +17,7 @@ from agent_parts import transcript as lines_of
 from messages_api import complaint, messages_api
 from sandbox_process import sandbox, until
 
+from runner.agent.chat import Chat, Said
 from runner.agent.loop import CUT, EMPTY, REPLACED, Loop
 from runner.agent.providers import ProviderRefused
 from runner.agent.providers.anthropic import Anthropic
@@ -679,3 +680,166 @@ def test_in_a_new_sandbox_an_open_call_is_lost_and_the_next_one_runs(run, tmp_pa
             assert [words(line) for line in copy.said("user")][1:] == [REPLACED]
         first.close()
         second.close()
+
+
+# -- what people say ---------------------------------------------------------------------------
+
+
+def spoken(chat, *texts):
+    """Say this; ids of what was heard, as they come."""
+    heard = []
+    for number, words_ in enumerate(texts, 1):
+        id_ = f"c{number}"
+        chat.say(Said(id_, "ann", words_, lambda id_=id_: heard.append(id_)))
+    return heard
+
+
+def test_what_is_said_is_told_once_before_the_next_turn(run):
+    made, chat = run(), Chat()
+    heard = spoken(chat, "Use a log scale.", "And a grid.")
+    provider = Playing(says("Done."))
+    assert made.go(provider, chat=chat) == DONE
+    told_ = [(line["by"], words(line)) for line in made.said("user")[1:]]
+    assert told_ == [("ann", "Use a log scale."), ("ann", "And a grid.")]
+    assert heard == ["c1", "c2"]
+    assert [block["text"] for block in provider.asked[0][0]["content"]][1:] == [
+        "Use a log scale.",
+        "And a grid.",
+    ]
+    # The answer was lost, and it is said again to the agent that was started after this one.
+    heard = spoken(chat, "Use a log scale.")
+    assert made.go(Playing(says("Done.")), chat=chat) == DONE
+    assert heard == ["c1"]
+    assert len(made.said("user")) == 3
+
+
+def test_a_secret_in_what_is_said_is_masked(run):
+    made, chat = run(sandbox={"secrets": ["KEY"]}), Chat()
+    spoken(chat, f"The key is {KEY}.")
+    provider = Playing(says("Done."))
+    assert made.go(provider, chat=chat) == DONE
+    assert words(made.said("user")[1]) == "The key is ***."
+
+
+def test_the_last_word_is_answered_while_somebody_is_there(run):
+    made, chat = run(), Chat()
+    chat.join("ann")
+
+    def answer():
+        until(lambda: of_type(made.record, "state"), what="it waits")
+        spoken(chat, "And the mean?")
+        until(lambda: len(made.said("assistant")) == 2, what="it has answered")
+        chat.leave("ann")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert made.go(Playing(says("Done."), says("It is 2.")), chat=chat) == DONE
+    thread.join()
+    assert [words(line) for line in made.said("assistant")] == ["Done.", "It is 2."]
+    reasons = [line["reason"] for line in of_type(made.record, "state")]
+    assert reasons[0] == reasons[2] == "the agent waits for what `attach --chat` tells it"
+    assert reasons[1] == ""
+
+
+def test_whoever_stays_away_from_a_chat_does_not_hold_the_run_for_longer_than_its_time(run):
+    made, chat = run(), Chat()
+    chat.join("ann")
+    assert made.go(Playing(says("Done.")), chat=chat, left_s=0.5) == DONE
+
+
+def test_a_run_that_waits_for_words_can_be_cancelled(run):
+    made, chat = run(), Chat()
+    chat.join("ann")
+    cancelled = Outcome("cancelled", "by somebody", 130)
+
+    def cancel():
+        until(lambda: of_type(made.record, "state"), what="it waits")
+        made.stop.outcome = cancelled
+
+    threading.Thread(target=cancel).start()
+    assert made.go(Playing(says("Done.")), chat=chat) == cancelled
+
+
+def test_a_reply_that_is_interrupted_is_kept_as_far_as_it_came(run):
+    made, chat = run(), Chat()
+    chat.join("ann")
+
+    def cut(stopped, **_):
+        chat.stop()
+        assert until(stopped, 5, what="it is told to stop")
+        spoken(chat, "Look at the second.")
+        return says("I look at the fi", stop="interrupted")
+
+    provider = Playing(cut, lambda **_: chat.leave("ann") or says("Done."))
+    assert made.go(provider, chat=chat) == DONE
+    assert [words(line) for line in made.said("assistant")] == ["I look at the fi", "Done."]
+    last = provider.asked[1][-1]
+    assert [block["text"] for block in last["content"]] == [
+        "[runner] Somebody who watches has interrupted you.",
+        "Look at the second.",
+    ]
+    assert complaint({"model": "m", "max_tokens": 1, "messages": provider.asked[1]}) == ""
+
+
+def test_a_reply_that_does_not_heed_an_interrupt_is_dropped(run):
+    made, chat, gate = run(), Chat(), threading.Event()
+
+    def deaf(**_):
+        chat.stop()
+        gate.wait(20)
+        return says("Too late.")
+
+    provider = Playing(deaf, says("Done."))
+    assert made.go(provider, chat=chat) == DONE  # nobody is there who is to say what next
+    gate.set()
+    assert [words(line) for line in made.said("assistant")] == ["Done."]
+    assert "has interrupted you" in words(made.said("user")[1])
+
+
+def test_calls_after_an_interrupted_one_are_not_run(run):
+    made, chat = run(), Chat()
+
+    def stopped():
+        chat.stop()
+        until(lambda: not chat.stopped, 5, what="it is heeded")
+        return text("KeyboardInterrupt", is_error=True)
+
+    tools = Tools(stopped)
+    two = says("Now.", call("run_cell", "t1", source="1"), call("run_cell", "t2", source="2"))
+    assert made.go(Playing(two, says("Done.")), tools, chat=chat) == DONE
+    assert [op for _, op, _ in tools.calls] == ["run-1-1-1"]
+    assert [words(line) for line in made.results()] == [
+        "KeyboardInterrupt",
+        "not run: somebody who watches interrupted",
+    ]
+
+
+def test_a_call_elsewhere_that_is_interrupted_is_given_up(run):
+    made, chat, gate = run(), Chat(), threading.Event()
+
+    def deaf():
+        chat.stop()
+        gate.wait(20)
+        return text("Too late.")
+
+    asks = Playing(says("Now.", call("mcp__papers__find", "t1")), says("Done."))
+    assert made.go(asks, Tools(deaf), chat=chat) == DONE
+    gate.set()
+    assert "what became of it is not known" in words(made.results()[0])
+
+
+def test_an_agent_that_was_killed_when_it_was_interrupted_goes_on(run):
+    made = run()
+    cut = says("I look at the fi", stop="interrupted")
+    made.go(Playing(cut, says("Done.")))
+    lines = lines_of(made.record)
+    at = next(n for n, line in enumerate(lines) if line.get("stop_reason") == "interrupted")
+    conversation = told(lines[: at + 1])
+    assert conversation.stop_reason == "interrupted"
+    provider = Playing(says("Done."))
+    again = run()
+    loop = Loop(
+        again.plan, again.record, conversation, provider, Tools(), again.stop, 60, "Be brief."
+    )
+    assert loop.run() == DONE
+    assert provider.asked[0][-1]["role"] == "user"

@@ -4,6 +4,6 @@ Only the seam is imported here; `anthropic` (3 s to import) and `scripted` are
 imported by whoever uses them.
 """
 
-from runner.agent.providers.base import Provider, ProviderRefused, Reply
+from runner.agent.providers.base import STOPPED, Provider, ProviderRefused, Reply
 
-__all__ = ["Provider", "ProviderRefused", "Reply"]
+__all__ = ["STOPPED", "Provider", "ProviderRefused", "Reply"]

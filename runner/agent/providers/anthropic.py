@@ -27,7 +27,7 @@ from tenacity import (
     wait_random,
 )
 
-from runner.agent.providers.base import NO_USAGE, Block, Message, ProviderRefused, Reply
+from runner.agent.providers.base import NO_USAGE, STOPPED, Block, Message, ProviderRefused, Reply
 from runner.errors import ConfigError, InfrastructureError
 
 MAX_OUTPUT_TOKENS = 16_384
@@ -98,6 +98,7 @@ class Anthropic:
         tools: list[dict[str, Any]],
         on_text: Callable[[str], None],
         on_retry: Callable[[str, float], None],
+        stopped: Callable[[], bool],
     ) -> Reply:
         """The model's next message; see `Provider.reply`."""
         request: dict[str, Any] = {
@@ -122,23 +123,33 @@ class Anthropic:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, request, on_text)
+            return retrying(self._attempt, request, on_text, stopped)
         except _Again as failure:
             raise InfrastructureError(
                 f"{self.base_url} gave no whole reply within {self.deadline_s:g} s: {failure}",
                 hint="nothing is lost: `resume` goes on from here",
             ) from None
 
-    def _attempt(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+    def _attempt(
+        self,
+        request: dict[str, Any],
+        on_text: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> Reply:
+        if stopped():  # while it waited for another attempt
+            return Reply([], STOPPED, NO_USAGE, self.model)
         # `from None` below: the SDK's errors may quote a server that quoted the key.
         try:
             with self._client.messages.create(**request, stream=True) as raw:
                 self._check_is_stream(raw.response)
-                events = _Events(raw, time.monotonic() + self.deadline_s)
+                events = _Events(raw, time.monotonic() + self.deadline_s, stopped)
                 stream = MessageStream(cast(Any, events), output_format=anthropic.NOT_GIVEN)
-                for event in stream:
-                    if event.type == "text":
-                        on_text(event.text)
+                try:
+                    for event in stream:
+                        if event.type == "text":
+                            on_text(event.text)
+                except _Stopped:
+                    return _so_far(stream.current_message_snapshot.to_dict(mode="json"))
                 message = stream.get_final_message()
         except anthropic.APIStatusError as error:
             raise self._judge(error) from None
@@ -183,6 +194,10 @@ class _Again(Exception):
         self.delay_s = delay_s
 
 
+class _Stopped(Exception):
+    """Somebody does not want the rest of the message."""
+
+
 def _failure(state: RetryCallState) -> _Again:
     assert state.outcome is not None  # noqa: S101 - tenacity sets it before it asks
     return cast(_Again, state.outcome.exception())
@@ -196,8 +211,10 @@ class _Events:
     early for a finished one. Kept as text in `inputs` they can be judged at the end.
     """
 
-    def __init__(self, raw: anthropic.Stream[Any], deadline: float) -> None:
-        self.raw, self.deadline = raw, deadline
+    def __init__(
+        self, raw: anthropic.Stream[Any], deadline: float, stopped: Callable[[], bool]
+    ) -> None:
+        self.raw, self.deadline, self.stopped = raw, deadline, stopped
         self.inputs: dict[int, str] = {}
 
     @property
@@ -219,6 +236,8 @@ class _Events:
                     self.inputs[event.index] = text + event.delta.partial_json
                 else:
                     yield event
+                if self.stopped():
+                    raise _Stopped
         except (httpx2.RequestError, ValueError) as error:  # ValueError: an event cut in its data
             reason = str(error) or type(error).__name__
             raise _Again(f"the stream was cut: {reason[:300]}") from None
@@ -278,6 +297,14 @@ def _as_reply(message: Mapping[str, Any], inputs: Mapping[int, str]) -> Reply:
     # The API itself can end a message with an empty text, but refuses to be sent one.
     content = [block for block in content if block["type"] != "text" or block["text"].strip()]
     return Reply(content, stop_reason, usage, message["model"], malformed)
+
+
+def _so_far(message: Mapping[str, Any]) -> Reply:
+    """What has come of a message that was stopped: its text; a call or a thought is not whole."""
+    texts = [dict(block) for block in message["content"] if block["type"] == "text"]
+    content = [block for block in texts if block["text"].strip()]
+    usage = {key: message["usage"].get(key) or 0 for key in NO_USAGE}
+    return Reply(content, STOPPED, usage, message["model"])
 
 
 def _parsed(text: str) -> tuple[dict[str, Any], str]:

@@ -19,6 +19,10 @@ NO_USAGE: Mapping[str, int] = {
 }
 
 
+STOPPED = "interrupted"
+"""Why a message ends that somebody stopped."""
+
+
 class ProviderRefused(RunnerError):
     """The provider will not answer this request, however often it is asked."""
 
@@ -55,11 +59,13 @@ class Provider(Protocol):
         tools: list[dict[str, Any]],
         on_text: Callable[[str], None],
         on_retry: Callable[[str, float], None],
+        stopped: Callable[[], bool],
     ) -> Reply:
         """The model's next message.
 
         `on_text` gets text as it arrives; after `on_retry(reason, delay_s)`, called
-        before the wait, the message begins anew. Raises `ProviderRefused` for what
-        no retry mends, and `InfrastructureError` when retries did not help in time.
+        before the wait, the message begins anew. Once `stopped` is true, what has come so
+        far is returned, with `stop_reason` STOPPED and without calls. Raises `ProviderRefused`
+        for what no retry mends, and `InfrastructureError` when retries did not help in time.
         """
         ...

@@ -104,6 +104,7 @@ class Scripted:
         tools: list[dict[str, Any]],  # noqa: ARG002 - nor choose; the loop refuses an unknown tool
         on_text: Callable[[str], None],
         on_retry: Callable[[str, float], None],  # noqa: ARG002 - nor fail for a while
+        stopped: Callable[[], bool],  # noqa: ARG002 - nor take a moment
     ) -> Reply:
         """The step that is next; `ProviderRefused` where its `expect` does not match."""
         done = sum(message["role"] == "assistant" for message in messages)
