@@ -142,7 +142,8 @@ def test_the_planted_words_are_those_of_the_model() -> None:
 
 
 def test_on_a_gpu() -> None:
-    base, adapter = (model.name for model in RUN["on_gpu"]("A100").models)
+    [model] = RUN["on_gpu"]("A100").models
+    base, adapter = model.base_model, model.name
     source = (HERE / "gpu" / "interface.py").read_text()
     assert f'_BASE, _ADAPTER = "{base}", "{adapter}"' in source
     # What the agent reads has neither.

@@ -39,8 +39,9 @@ SMALL = SandboxConfig(python_packages=["numpy"], timeout="1h")
 
 def on_gpu(gpu: str) -> SandboxConfig:
     """Where the language model runs."""
-    # By name alone: `is_peft` would load them into the kernel, and here the interface does.
-    models = [ModelConfig(name=name, secret="HF_TOKEN") for name in ON_GPU]  # noqa: S106 - a name
+    base, adapter = ON_GPU
+    # Without a variable: the interface loads them, and not the kernel.
+    models = [ModelConfig(name=adapter, is_peft=True, base_model=base, secret="HF_TOKEN")]  # noqa: S106 - a name
     packages = ["torch", "transformers", "peft", "numpy"]
     return SandboxConfig(gpu=gpu, models=models, python_packages=packages, timeout="2h")
 

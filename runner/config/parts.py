@@ -143,7 +143,8 @@ class ModelConfig(Table):
         default=False, description="Whether the agent must not learn the name."
     )
     is_peft: StrictBool = Field(
-        default=False, description="Whether it is an adapter, which peft loads onto `base_model`."
+        default=False,
+        description="Whether it is an adapter, which peft loads onto `base_model`; both are there.",
     )
     base_model: Annotated[str, AfterValidator(_model_name)] | None = Field(
         default=None,
@@ -165,9 +166,9 @@ class ModelConfig(Table):
             raise refuse("`is_peft = true` and `base_model` together", found="one of them")
         if self.load_as_peft and not self.is_peft:
             raise refuse("`is_peft = true` beside `load_as_peft`", found="no `is_peft`")
-        if (self.is_peft or self.hidden) and not self.var_name:
+        if (self.load_as_peft or self.hidden) and not self.var_name:
             raise refuse(
-                "`var_name` beside `is_peft` and `hidden`",
+                "`var_name` beside `load_as_peft` and `hidden`",
                 found="no `var_name`",
                 hint="Both are about the variable that the notebook gets: name it.",
             )

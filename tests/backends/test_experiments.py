@@ -3,37 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from command_line import CommandLine, Started
-from tiny_runs import Lab, Run
-
-from runner.record.verify import verify
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@contextmanager
-def played(lab: Lab, name: str) -> Iterator[Started]:
-    """The script of an experiment, played without a key."""
-    line = CommandLine(lab.top, **lab.env, KUBECONFIG=os.environ.get("KUBECONFIG", ""))
-    program = (str(EXPERIMENTS / name / "run.py"), "--scripted")
-    with line.starting(program=program) as started:
-        yield started
-
-
-def run_of(lab: Lab, run_id: str) -> Run:
-    return lab.adopt(lab.backend.attach(run_id))
-
-
-def check(run: Run) -> None:
-    assert run.status.state == "done", run.status.reason
-    report = verify(run.path)
-    assert report.ok, "\n".join(map(str, report.findings))
+from scripts_played import check, played, run_of
+from tiny_runs import Lab
 
 
 @pytest.mark.timeout(300)
