@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         create_notebook_session,
     )
     from runner.api.skills import Skill
+    from runner.api.snapshots import Snapshot
     from runner.api.workspace import Library, Workspace
     from runner.config.parts import ModelConfig, RepoConfig
     from runner.config.sandbox import ExecutionMode, SandboxConfig
@@ -35,6 +36,7 @@ __all__ = [
     "SandboxConfig",
     "ScopedSandbox",
     "Skill",
+    "Snapshot",
     "Workspace",
     "create_cli_session",
     "create_local_notebook_session",
@@ -56,6 +58,7 @@ _MODULES = {
         "create_notebook_session",
     ),
     "runner.api.skills": ("Skill",),
+    "runner.api.snapshots": ("Snapshot",),
     "runner.api.workspace": ("Library", "Workspace"),
     "runner.config.parts": ("ModelConfig", "RepoConfig"),
     "runner.config.sandbox": ("ExecutionMode", "SandboxConfig"),

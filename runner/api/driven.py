@@ -22,7 +22,8 @@ from runner.backends.driven import told
 from runner.backends.starting import READY_S, Starting
 from runner.errors import InfrastructureError, RunnerError, UsageError
 from runner.masking import Mask
-from runner.record import Record
+from runner.record import Record, read_lines
+from runner.record.times import spent_s
 from runner.session import RECONNECT_S, Endpoint, Session
 from runner.settings import Settings
 from runner.submission import Submission, start
@@ -46,7 +47,6 @@ class DrivenRun:
     ) -> None:
         plan = submission.plan
         self.plan, self.settings, self._backend, self._handle = plan, settings, backend, handle
-        self.conversations = 0
         self.talking = threading.Lock()
         """Held while an agent works: the record tells of one conversation after the other."""
         self.stop = Stop()
@@ -58,6 +58,9 @@ class DrivenRun:
         path = Path(settings.runs).absolute() / plan.run_id
         self._lock = Record.open(path).take_lock()
         self.record = Record.open(path, write=True, mask=self._masked)
+        said = [line for line, _ in read_lines(path / "transcript.jsonl")]
+        self.conversations = sum(line["type"] == "conversation" for line in said)
+        self._spent_s = spent_s(said)
         self._open = contextlib.ExitStack()
         self._guard = threading.RLock()
         self._puller: Puller | None = None
@@ -91,6 +94,31 @@ class DrivenRun:
             run.end(failed(error, "the sandbox was not ready"))
             raise
         return run
+
+    @classmethod
+    def take_over(
+        cls, submission: Submission, settings: Settings, backend: Backend, script: str
+    ) -> DrivenRun:
+        """Go on with a run whose script is gone and whose sandbox lives; it has its record again.
+
+        Raises RecordError while a script drives it. Where its sandbox does not answer it stays as
+        it was.
+        """
+        run = cls(submission, settings, backend, backend.attach(submission.plan.run_id))
+        try:
+            run._connect(script)
+        except BaseException:
+            run.over = True
+            run._open.close()
+            run.record.close()
+            os.close(run._lock)
+            raise
+        return run
+
+    @property
+    def path(self) -> Path:
+        """The directory of its record."""
+        return self.record.path
 
     def use_key(self, value: str) -> None:
         """Mask this value in what is written from now on."""
@@ -172,7 +200,7 @@ class DrivenRun:
     def _connect(self, script: str) -> None:
         self.record.say(
             "attempt",
-            attempt=1,
+            attempt=self.record.state().attempts + 1,
             reason=f"driven by {script}",
             host=platform.node(),
             pid=os.getpid(),
@@ -188,7 +216,7 @@ class DrivenRun:
         deadline_s = self.plan.prepare_deadline_s + self.plan.start_deadline_s + READY_S
         starting = Starting(self._backend, self._handle, say)
         info = starting.connect(self.session, deadline_s, heed_cancel)
-        self._ready_at = time.monotonic()
+        self._ready_at = time.monotonic() - self._spent_s
         meet(self.record, self.plan, info)
         self._puller = Puller(self.beside(READY_S), self.record)
         self._puller.start()

@@ -14,17 +14,22 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from runner.api import snapshots
 from runner.api.driven import DrivenRun, chosen, outcome_of, script_name
 from runner.api.files import bytes_of
+from runner.api.guest import GuestRun, not_driven
+from runner.api.snapshots import Snapshot
 from runner.backends import backend_of
+from runner.backends.driven import driven
 from runner.config.experiment import Experiment
 from runner.config.explain import config_error
 from runner.config.sandbox import SandboxConfig
 from runner.errors import OperationError, UsageError
 from runner.names import slug
+from runner.secrets import SecretValues
 from runner.session import LostOperation, Result, Session
 from runner.settings import load_settings
-from runner.submission import from_experiment
+from runner.submission import Submission, from_experiment
 
 TIMEOUT_S = 600.0
 """How long a command or cell is waited for, if nobody says."""
@@ -62,7 +67,54 @@ class Sandbox:
         self.config = config or SandboxConfig()
         self._name = name
         self._settings = load_settings(**chosen(backend=backend, runs=runs))
-        self._driven: DrivenRun | None = None
+        self._run: DrivenRun | GuestRun | None = None
+        self._snapshot: Snapshot | None = None
+
+    @classmethod
+    def from_id(cls, run_id: str, *, backend: str | None = None, runs: str | None = None) -> Self:
+        """A sandbox that lives, by the id of its run.
+
+        One whose script is gone is taken over: its record goes on here. In one that an agent or
+        another script drives this is a guest, whose cells and files are in that run's record:
+        leaving it ends nothing, `terminate` cancels the run. Raises RunNotFound, and
+        InfrastructureError for a sandbox that has ended.
+        """
+        settings = load_settings(**chosen(backend=backend, runs=runs))
+        there = backend_of(settings)
+        handle = there.attach(run_id)
+        status = there.status(handle)
+        guest = GuestRun(settings, there, handle, status)
+        sandbox = cls(guest.plan.experiment.sandbox, backend=backend, runs=runs)
+        sandbox._run = guest
+        if driven(status.run) and not status.agent_alive:
+            guest.leave()
+            # The sandbox knows its secrets, and masks them.
+            submission = Submission(guest.plan, SecretValues(), {})
+            sandbox._run = DrivenRun.take_over(submission, settings, there, script_name())
+            atexit.register(sandbox._leave)
+        return sandbox
+
+    @classmethod
+    def from_snapshot(
+        cls,
+        snapshot: Snapshot | str,
+        config: SandboxConfig | None = None,
+        *,
+        name: str | None = None,
+        backend: str | None = None,
+        runs: str | None = None,
+    ) -> Self:
+        """One that has, when it is started, the files and Python packages of a snapshot.
+
+        What else it is like is as it was, with repos and models at their commits, or as `config`
+        says. Raises UsageError for what is no snapshot, and RunNotFound.
+        """
+        settings = load_settings(**chosen(backend=backend, runs=runs))
+        found, plan = snapshots.find(snapshot, settings)
+        config = snapshots.with_packages(config or snapshots.config_of(plan), plan)
+        sandbox = cls(config, name=name, backend=backend, runs=runs)
+        sandbox._snapshot = found
+        return sandbox
 
     def start(self) -> Self:
         """Start it, and wait until its kernel is ready.
@@ -70,7 +122,7 @@ class Sandbox:
         Raises UsageError and ConfigError for what can be mended before anything starts, and
         InfrastructureError where it does not come up: then nothing of it is left but its record.
         """
-        if self._driven is not None:
+        if self._run is not None:
             raise UsageError(f"this sandbox was started already: run {self.run_id}")
         script = script_name()
         experiment = _experiment(
@@ -80,20 +132,37 @@ class Sandbox:
             experiment, self._settings, Path(sys.argv[0]).parent, script, agent=False
         )
         backend = backend_of(self._settings)
-        self._driven = DrivenRun.begin(submission, self._settings, backend, script)
+        self._run = DrivenRun.begin(submission, self._settings, backend, script)
         # A script that forgets to end it does not leave it behind.
         atexit.register(self._leave)
+        if self._snapshot is not None:
+            try:
+                snapshots.restore(self.session, self._snapshot, self.driven.plan)
+            except BaseException as error:
+                self._end(error)
+                raise
         return self
 
     def terminate(self) -> None:
         """Collect what was made, and end it. In a `finally` the record says what was raised.
 
-        A second call does nothing.
+        A second call does nothing. A run that somebody else drives is cancelled.
         """
+        if isinstance(self._run, GuestRun):
+            self._run.end()
         self._end(sys.exc_info()[1])
 
+    def snapshot(self) -> Snapshot:
+        """Keep what is in the workspace, and which Python packages are installed.
+
+        A snapshot is a record of its own, where the backend keeps records. It does not have the
+        kernel's memory: `Snapshot.without` says what else. Raises UsageError while a cell or
+        command runs.
+        """
+        return snapshots.take(self.session, self.run.plan, self._settings)
+
     def __enter__(self) -> Self:
-        return self if self._driven else self.start()
+        return self if self._run else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -105,31 +174,40 @@ class Sandbox:
         self._end(getattr(sys, "last_value", None))
 
     def _end(self, error: BaseException | None) -> None:
-        if self._driven is not None:
-            self._driven.end(outcome_of(error))
+        if isinstance(self._run, GuestRun):
+            self._run.leave()
+        elif self._run is not None:
+            self._run.end(outcome_of(error))
             atexit.unregister(self._leave)
 
     @property
-    def driven(self) -> DrivenRun:
-        """Its run, with the record; UsageError before `start`."""
-        if self._driven is None:
+    def run(self) -> DrivenRun | GuestRun:
+        """Its run; UsageError before `start`."""
+        if self._run is None:
             raise UsageError("this sandbox was not started: call `start()`")
-        return self._driven
+        return self._run
+
+    @property
+    def driven(self) -> DrivenRun:
+        """Its run, of which this script is the writer; UsageError for a guest's."""
+        if isinstance(run := self.run, GuestRun):
+            raise not_driven(run)
+        return run
 
     @property
     def session(self) -> Session:
         """The client of its server; UsageError when it has ended."""
-        return self.driven.answering
+        return self.run.answering
 
     @property
     def run_id(self) -> str:
         """The run's id: `runner list`, `status`, `fetch` know it by this."""
-        return self.driven.plan.run_id
+        return self.run.plan.run_id
 
     @property
     def record(self) -> Path:
         """The directory of its record."""
-        return self.driven.record.path
+        return self.run.path
 
     @property
     def jupyter_url(self) -> str:

@@ -16,13 +16,11 @@ from runner import models
 from runner.api.files import text_of
 from runner.api.mcp_config import mcp_config
 from runner.api.sandbox import Failed, Sandbox
-from runner.api.served import SERVED, Served
+from runner.api.served import PLACE, SERVED, Served
 from runner.api.workspace import Library, check_name
 from runner.errors import OperationError, RunnerError, UsageError
 from runner.session import Channel, Session
 
-PLACE = ".serving"
-"""Where it is in the workspace that an interface is put."""
 START_S = 1800.0
 """How long an interface may take to be imported, if nobody says: models are loaded there."""
 

@@ -19,6 +19,8 @@ from runner.errors import OperationError, RunnerError
 from runner.serving import wire
 from runner.session import Asked, Channel, Session
 
+PLACE = ".serving"
+"""Where it is in the workspace that an interface is put."""
 DESCRIBE = "$describe"
 """What is called to be told of the functions that there are."""
 DESCRIBED_S = 60.0

@@ -61,7 +61,7 @@ class NotebookSession:
 
         It works while the sandbox lives, for Claude's Agent SDK and others too.
         """
-        return mcp_config(self.sandbox.run_id, self.sandbox.driven.settings, self.mode.value)
+        return mcp_config(self.sandbox.run_id, self.sandbox.run.settings, self.mode.value)
 
     @property
     def jupyter_url(self) -> str:
@@ -71,7 +71,7 @@ class NotebookSession:
     @property
     def model_info_text(self) -> str:
         """What the prompt says of models: their variables, or where they are; empty without any."""
-        plan = self.sandbox.driven.plan
+        plan = self.sandbox.run.plan
         return "\n".join(model_fact(model, plan) for model in plan.models)
 
 
@@ -195,7 +195,7 @@ def _local(
 
 def _relay(sandbox: Sandbox, served: Served) -> None:
     """Let code in this sandbox call what another one serves."""
-    channel = Channel(sandbox.driven.beside(), served.name)
+    channel = Channel(sandbox.run.beside(), served.name)
     tokens = channel.open()
     known = json.dumps({"url": tokens.url, "token": tokens.caller})
     sandbox.write_file(f"{served.name}/_channel.json", known)

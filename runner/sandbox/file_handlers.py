@@ -230,12 +230,14 @@ class TarHandler(Upload):
     """A directory, whole."""
 
     async def get(self) -> None:
-        """A tar of `path`, known secret values masked in each file."""
+        """A tar of `path`, known secret values masked in each file, without any `exclude`."""
         place = self.place(self.get_query_argument("path", "."))
         if not place.exists():
             raise web.HTTPError(404, f"there is no {self.get_query_argument('path', '.')}")
         self.set_header("Content-Type", "application/x-tar")
-        await self.send(files.pack(place, self.sandbox.mask, self.sandbox.options.state))
+        apart = frozenset(place / path for path in self.get_query_arguments("exclude"))
+        options = self.sandbox.options
+        await self.send(files.pack(place, self.sandbox.mask, options.state, apart))
 
     async def put(self) -> None:
         """Extract a tar into `path`, once per operation."""

@@ -10,7 +10,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,19 +119,14 @@ def whole(path: Path) -> Iterator[bytes]:
             yield data
 
 
-def pack(top: Path, mask: Mask, spool_in: Path) -> Iterator[bytes]:
+def pack(top: Path, mask: Mask, spool_in: Path, apart: Collection[Path] = ()) -> Iterator[bytes]:
     """A tar of a directory or a file, in pieces; links stay links, secret values are masked.
 
+    What is at one of the paths `apart`, or below, is left out.
     Nothing is kept but, in `spool_in`, one masked file at a time: a tar says
     how long a file is before it.
     """
-    if top.is_dir():
-        paths = [
-            top,
-            *(Path(at, name) for at, dirs, names in os.walk(top) for name in dirs + names),
-        ]
-    else:
-        paths = [top]
+    paths = [top, *_below(top, apart)] if top.is_dir() else [top]
     with tarfile.open(fileobj=io.BytesIO(), mode="w") as maker:
         for path in paths:
             name = mask(path.relative_to(top).as_posix() if top.is_dir() else top.name)
@@ -149,6 +144,12 @@ def pack(top: Path, mask: Mask, spool_in: Path) -> Iterator[bytes]:
             elif info.isdir() or info.issym():
                 yield info.tobuf()
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _below(top: Path, apart: Collection[Path]) -> Iterator[Path]:
+    for at, dirs, names in os.walk(top):
+        dirs[:] = [name for name in dirs if Path(at, name) not in apart]
+        yield from (path for name in dirs + names if (path := Path(at, name)) not in apart)
 
 
 def _packed(path: Path, info: tarfile.TarInfo, mask: Mask, spool_in: Path) -> Iterator[bytes]:

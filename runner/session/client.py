@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
@@ -258,16 +258,24 @@ class Session:
     def download(self, path: str, into: Path) -> None:
         """Get a directory of the workspace, whole."""
         with tempfile.TemporaryFile() as spool:
-
-            def fill(response: httpx.Response) -> None:
-                spool.seek(0)
-                spool.truncate()
-                spool.writelines(response.iter_bytes())
-
-            self._fetch("/tar", {"path": path}, path, fill)
-            spool.seek(0)
+            self.pack(spool, path)
             with tarfile.open(fileobj=spool) as tar:
                 tar.extractall(into, filter=_inside)  # noqa: S202 - that is what the filter is for
+
+    def pack(self, into: IO[bytes], path: str = ".", exclude: Sequence[str] = ()) -> None:
+        """Get a directory as a tar, without what is at these paths below it."""
+
+        def fill(response: httpx.Response) -> None:
+            into.seek(0)
+            into.truncate()
+            into.writelines(response.iter_bytes())
+
+        self._fetch("/tar", {"path": path, "exclude": list(exclude)}, path, fill)
+        into.seek(0)
+
+    def unpack(self, archive: IO[bytes], path: str = ".", *, op: str | None = None) -> Result:
+        """Put the content of a tar into a directory of the workspace."""
+        return self._upload("/tar", archive, {"path": path}, op)
 
     def upload(self, source: Path, path: str = ".", *, op: str | None = None) -> Result:
         """Put a directory's content into a directory of the workspace."""
@@ -275,7 +283,7 @@ class Session:
             with tarfile.open(fileobj=spool, mode="w") as tar:
                 tar.add(source, arcname=".")
             spool.seek(0)
-            return self._upload("/tar", spool, {"path": path}, op)
+            return self.unpack(spool, path, op=op)
 
     # -- requests --------------------------------------------------------------------------
 
