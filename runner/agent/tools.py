@@ -105,7 +105,7 @@ class Toolbox:
             {
                 "name": name,
                 "description": " ".join((model.__doc__ or "").split()),
-                "input_schema": _schema(model),
+                "input_schema": schema(model),
             }
             for name, (model, _) in self._tools.items()
         ] + [tool for other in dict.fromkeys(self._others.values()) for tool in other.definitions()]
@@ -272,10 +272,11 @@ def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     return data, True
 
 
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    schema.pop("description", None)
-    schema.pop("title", None)
-    for field in schema.get("properties", {}).values():
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a tool's input, without what pydantic says of itself."""
+    made = model.model_json_schema()
+    made.pop("description", None)
+    made.pop("title", None)
+    for field in made.get("properties", {}).values():
         field.pop("title", None)
-    return schema
+    return made

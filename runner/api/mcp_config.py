@@ -13,6 +13,8 @@ from runner.settings import Settings
 
 SERVER = "runner"
 """The name of a run's tools among the MCP servers of a model."""
+SANDBOXES = "sandboxes"
+"""The name of the tools that look after sandboxes."""
 _PLACES = ("KUBECONFIG", "DOCKER_HOST")
 
 
@@ -25,8 +27,18 @@ def mcp_config(
     that the sandbox serves, in place of its own tools. It holds wherever the client starts it,
     which passes on few variables: those that name cluster, engine and settings are in it.
     """
-    given = {"--mode": mode, "--served": served}
-    words = ["mcp", run_id, *(word for pair in given.items() if pair[1] for word in pair)]
+    words = [run_id]
+    for option, value in (("--mode", mode), ("--served", served)):
+        words += [option, value] if value else []
+    return {served or SERVER: _entry(words, settings)}
+
+
+def management_config(settings: Settings) -> dict[str, Any]:
+    """The same for tools that look after all of the caller's sandboxes."""
+    return {SANDBOXES: _entry(["--sandboxes"], settings)}
+
+
+def _entry(words: list[str], settings: Settings) -> dict[str, Any]:
     places = ["--runs", str(Path(settings.runs).absolute()), "--backend", settings.backend]
     of_settings = {f"RUNNER_{field.upper()}" for field in Settings.model_fields}
     environ = {
@@ -34,23 +46,22 @@ def mcp_config(
         for name, value in os.environ.items()
         if name.partition("__")[0].upper() in of_settings or name in _PLACES
     }
-    entry = {
+    return {
         "type": "stdio",
         "command": sys.executable,
-        "args": ["-m", "runner", *words, *places],
+        "args": ["-m", "runner", "mcp", *words, *places],
         "env": environ | {"RUNNER_STATE_DIR": str(settings.state_dir)},
     }
-    return {served or SERVER: entry}
 
 
-def http_entry(port: int, token: str, served: str | None = None) -> dict[str, Any]:
+def http_entry(port: int, token: str, name: str = SERVER) -> dict[str, Any]:
     """The same for a server that is there, on a port of this machine."""
     entry = {
         "type": "http",
         "url": f"http://127.0.0.1:{port}/mcp",
         "headers": {"Authorization": f"Bearer {token}"},
     }
-    return {served or SERVER: entry}
+    return {name: entry}
 
 
 def listening(port: int) -> socket.socket:

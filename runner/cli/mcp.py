@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from runner.cli.context import Cli
 from runner.cli.options import Run
 
 if TYPE_CHECKING:
+    from runner.agent.tools import Others, Toolbox
     from runner.config.sandbox import ExecutionMode
 
 Mode = Annotated[
@@ -26,6 +29,13 @@ Served = Annotated[
         "--served",
         metavar="NAME",
         help="The functions of an interface that a script serves there, in place of those.",
+    ),
+]
+Sandboxes = Annotated[
+    bool,
+    typer.Option(
+        "--sandboxes",
+        help="Tools that look after all of your sandboxes that go on, in place of one's own.",
     ),
 ]
 Http = Annotated[
@@ -45,6 +55,7 @@ Config = Annotated[
 EXAMPLES = """
 runner mcp --config > .mcp.json
 runner mcp --http 8931
+runner mcp --sandboxes --config
 claude mcp add runner -- runner mcp checkpoint-diffing-261123-0907-x7k2
 """
 
@@ -54,6 +65,7 @@ def command(
     run: Run = None,
     mode: Mode = None,
     served: Served = None,
+    sandboxes: Sandboxes = False,
     http: Http = None,
     config: Config = False,
 ) -> int:
@@ -64,41 +76,77 @@ def command(
     token is printed, and served until Ctrl-C.
     Cells are in the run's notebook, beside those of its agent, if it has one. A cell goes on when
     the client leaves. `--config` prints the entry for a client's own file.
+
+    With `--sandboxes` the tools list, look into, use, snapshot and end your sandboxes: no other
+    user's, as far as runs say whose they are.
     """
-    from runner.api.mcp_config import http_entry, listening, mcp_config, not_installed
-    from runner.cli.sandbox import connected
+    from runner.api.mcp_config import (
+        SANDBOXES,
+        SERVER,
+        management_config,
+        mcp_config,
+        not_installed,
+    )
     from runner.config.sandbox import ExecutionMode
     from runner.errors import UsageError
 
-    path, handle = cli.attach(run)
+    if sandboxes and (run or mode or served):
+        raise UsageError("--sandboxes is for all of them: leave RUN, --mode and --served out")
     if mode not in (None, *ExecutionMode):
         raise UsageError(f"--mode: there is no mode {mode!r}", hint="notebook or cli")
     if config and http is not None:
         raise UsageError("--config and --http: one of them", hint="--http prints its entry itself")
     if config:
-        found = mcp_config(handle.run_id, cli.settings, mode, served)
+        if sandboxes:
+            found = management_config(cli.settings)
+        else:
+            run_id = cli.attach(run)[1].run_id
+            found = mcp_config(run_id, cli.settings, mode, served)
         cli.say(json.dumps({"mcpServers": found}, indent=None if cli.json else 2))
         return 0
     try:
-        from runner.api.mcp import serve, serve_http
+        import runner.api.mcp  # noqa: F401
     except ModuleNotFoundError as error:
         raise not_installed() from error
+    if sandboxes:
+        from runner.api.management import Management
+
+        cli.note(f"serving tools for your sandboxes on {cli.settings.backend}")
+        return _serve(cli, Management(cli.settings), SANDBOXES, http)
+    with _tools_of(cli, run, mode, served) as tools:
+        return _serve(cli, tools, served or SERVER, http)
+
+
+@contextmanager
+def _tools_of(
+    cli: Cli, run: str | None, mode: str | None, served: str | None
+) -> Iterator[Toolbox | Others]:
+    """The tools of one run's sandbox, or of an interface that is served there."""
     from runner.agent.tools import Toolbox
     from runner.api.served import ServedTools, find
+    from runner.cli.sandbox import connected
+    from runner.config.sandbox import ExecutionMode
 
+    path, handle = cli.attach(run)
     status = cli.engine.status(handle)
     chosen = ExecutionMode(mode) if mode else _mode_of(status.run.plan)
     with connected(cli, handle, status) as session:
-        tools = ServedTools(find(session, served)) if served else Toolbox(session, chosen)
-        if http is not None:
-            with listening(http) as socket:
-                token = secrets.token_urlsafe(32)
-                entry = http_entry(socket.getsockname()[1], token, served)
-                cli.say(json.dumps({"mcpServers": entry}, indent=None if cli.json else 2))
-                serve_http(tools, socket, token)
-            return 0
-        cli.note(f"serving the tools of {handle.run_id} on stdin and stdout; {path} is its record")
+        cli.note(f"serving the tools of {handle.run_id}; {path} is its record")
+        yield ServedTools(find(session, served)) if served else Toolbox(session, chosen)
+
+
+def _serve(cli: Cli, tools: Toolbox | Others, name: str, http: int | None) -> int:
+    from runner.api.mcp import serve, serve_http
+    from runner.api.mcp_config import http_entry, listening
+
+    if http is None:
         serve(tools)
+        return 0
+    with listening(http) as socket:
+        token = secrets.token_urlsafe(32)
+        entry = http_entry(socket.getsockname()[1], token, name)
+        cli.say(json.dumps({"mcpServers": entry}, indent=None if cli.json else 2))
+        serve_http(tools, socket, token)
     return 0
 
 

@@ -222,3 +222,101 @@ def test_an_over_run_is_told_of_in_words(tmp_path: Path, monkeypatch: pytest.Mon
     assert told.status != 0
     assert "has ended" in told.err
     assert "Traceback" not in told.err
+
+
+# -- tools that look after sandboxes -----------------------------------------------------------
+
+
+def managing(sandbox: Sandbox, *words: str) -> Any:
+    """The entry that the command prints for a client."""
+    settings = sandbox.driven.settings
+    env = {"RUNNER_RUNS": settings.runs, "RUNNER_STATE_DIR": str(settings.state_dir)}
+    line = CommandLine(Path(settings.runs).parent, **env)
+    told = line("mcp", "--sandboxes", *words)
+    assert told.status == 0, told
+    return json.loads(told.out)["mcpServers"]
+
+
+def test_a_client_looks_after_its_sandboxes(sandbox: Sandbox) -> None:
+    entry = managing(sandbox, "--config")
+
+    async def use() -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        async with client({"runner": entry["sandboxes"]}) as connected:
+            tools = (await connected.list_tools()).tools
+            told["tools"] = {tool.name for tool in tools}
+            assert all(tool.description for tool in tools)
+
+            async def ask(tool: str, **given: Any) -> Any:
+                given = {"sandbox": sandbox.run_id} | given if tool != "list_sandboxes" else given
+                told[tool] = await connected.call_tool(tool, given)
+                return told[tool]
+
+            await ask("list_sandboxes")
+            await ask("sandbox_info")
+            await ask("exec", command="echo one; exit 3")
+            await ask("exec_python", code="print(6 * 7)")
+            await ask("write_file", path="managed/a.txt", content="ä")
+            await ask("read_file", path="managed/a.txt")
+            await ask("list_files", path="managed")
+            await ask("gpu_status")
+            await ask("processes")
+            await ask("snapshot")
+            told["other"] = await connected.call_tool("exec", {"sandbox": "x", "command": "ls"})
+            told["nonsense"] = await connected.call_tool("exec", {"command": "ls"})
+        return told
+
+    told = asyncio.run(use())
+    assert told["tools"] >= set(told) - {"tools", "other", "nonsense"}
+    assert {"terminate", "wait", "interrupt"} <= told["tools"]
+    assert sandbox.run_id in text(told["list_sandboxes"])
+    info = json.loads(text(told["sandbox_info"]))
+    assert (info["id"], info["name"], info["kernel"]) == (sandbox.run_id, "served", "idle")
+    assert text(told["exec"]).startswith("one\n")
+    assert "3" in text(told["exec"])
+    assert text(told["exec_python"]).startswith("42\n")
+    assert text(told["read_file"]) == "ä"
+    assert "a.txt" in text(told["list_files"])
+    assert "no GPU is seen here" in text(told["gpu_status"])
+    assert "runner.sandbox" in text(told["processes"])
+    snapshot = text(told["snapshot"]).split()[1]
+    assert (Path(sandbox.driven.settings.runs) / snapshot / "outputs" / "workspace.tar").is_file()
+    assert told["other"].is_error
+    assert "has no sandbox 'x' that goes on" in text(told["other"])
+    assert told["nonsense"].is_error
+    assert "sandbox" in text(told["nonsense"])
+
+
+def test_sandboxes_of_others_are_nobodys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runner.api.management import Management
+
+    mine = Management(sandbox.driven.settings)
+    assert sandbox.run_id in mine.call("list_sandboxes", {}, "a").content[0]["text"]
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    theirs = Management(sandbox.driven.settings)
+    listed = theirs.call("list_sandboxes", {}, "b").content[0]["text"]
+    assert listed == "somebody-else has no sandbox that goes on"
+    for tool in ("exec", "terminate", "snapshot", "sandbox_info"):
+        given = {"sandbox": sandbox.run_id} | ({"command": "ls"} if tool == "exec" else {})
+        answer = theirs.call(tool, given, "c")
+        assert answer.is_error
+        assert f"somebody-else has no sandbox '{sandbox.run_id}'" in answer.content[0]["text"]
+    assert str(sandbox.exec("echo it goes on")) == "it goes on\n"
+
+
+def test_a_client_ends_a_sandbox(sandbox: Sandbox) -> None:
+    from runner.api.management import Management
+    from runner.record import Record
+
+    other = Sandbox(name="other", runs=sandbox.driven.settings.runs).start()
+    answer = Management(sandbox.driven.settings).call("terminate", {"sandbox": other.run_id}, "a")
+    assert "is cancelled: " in answer.content[0]["text"]
+    assert Record.open(other.record).state().state == "cancelled"
+    other.terminate()
+
+
+def test_what_does_not_go_together_is_refused(sandbox: Sandbox) -> None:
+    line = CommandLine(Path(sandbox.driven.settings.runs).parent)
+    told = line("mcp", sandbox.run_id, "--sandboxes")
+    assert told.status == 2
+    assert "leave RUN, --mode and --served out" in told.words
