@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from experiments_played import EXPERIMENTS, check
+from scripts_played import EXPERIMENTS, check
 from tiny_runs import Lab
 
 from runner import submission

@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from experiments_played import check, played, run_of
+from scripts_played import check, played, run_of
 from tiny_runs import Lab
 
 
