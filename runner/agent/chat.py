@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.session import CHAT, Asked, Channel, Session
+from runner.session import CHAT, ENDED, Asked, Channel, Session
 
 LOOK_S = 1.0
 """How often it is looked whether those who joined are still there."""
@@ -115,7 +115,7 @@ class ChatLine:
         for thread in self._attending:
             thread.join(AGAIN_S)
         with contextlib.suppress(RunnerError, RuntimeError):
-            self._channel.close("the agent has ended")
+            self._channel.close(ENDED)
 
     def _listen(self) -> None:
         while not self._over.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -36,4 +37,7 @@ def attached(driven: DrivenRun, left: Callable[[], None]) -> Iterator[None]:
             yield
         finally:
             waiting.join(LEAVE_S)
-            process.terminate()
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # which leaves the terminal as it was
+                waiting.join(LEAVE_S)
+            process.kill()

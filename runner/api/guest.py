@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from runner.api.driven import say
 from runner.backends.base import Backend, Handle, Status, no_sandbox
+from runner.backends.starting import READY_S, Starting
 from runner.errors import UsageError
 from runner.plan import RunPlan
 from runner.session import RECONNECT_S, Session
@@ -21,7 +23,7 @@ class GuestRun:
     def __init__(
         self, settings: Settings, backend: Backend, handle: Handle, status: Status
     ) -> None:
-        """Connect to its sandbox; InfrastructureError where that has ended."""
+        """Connect to its sandbox, once it is ready; InfrastructureError where it has ended."""
         if not status.sandbox_alive:
             raise no_sandbox(status.run)
         self.settings, self._backend, self._handle = settings, backend, handle
@@ -30,8 +32,9 @@ class GuestRun:
         self._open = contextlib.ExitStack()
         try:
             self._endpoint = self._open.enter_context(backend.endpoint(handle))
-            self.session = self.beside()
-            self.session.boot = self.session.info()["boot"]
+            self.session = self._open.enter_context(Session(self._endpoint))
+            deadline_s = self.plan.prepare_deadline_s + self.plan.start_deadline_s + READY_S
+            Starting(backend, handle, say).connect(self.session, deadline_s)
         except BaseException:
             self._open.close()
             raise
@@ -44,7 +47,7 @@ class GuestRun:
     def beside(self, reconnect_s: float = RECONNECT_S) -> Session:
         """Another session, for what goes on beside the script; closed when the guest leaves."""
         session = Session(self._endpoint, reconnect_s=reconnect_s)
-        session.boot = self.session.boot if hasattr(self, "session") else ""
+        session.boot = self.session.boot
         return self._open.enter_context(session)
 
     def leave(self) -> None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from runner.api.driven import say
 from runner.api.served import PLACE as SERVING
 from runner.backends import backend_of
 from runner.config.parts import RepoConfig
@@ -73,8 +74,8 @@ class Snapshot:
 def take(session: Session, plan: RunPlan, settings: Settings) -> Snapshot:
     """Keep what a sandbox has, while nothing runs there.
 
-    Raises UsageError while a cell or command runs, and RunnerError where it cannot be kept: then
-    nothing of it is left.
+    Raises UsageError while a cell or command runs, and RunnerError where it cannot be taken: then
+    nothing of it is left. Where the backend's store is away it is kept on this machine.
     """
     info = session.info()
     if busy := [op for op in info["running"] if not op.startswith("serve-")]:
@@ -106,7 +107,10 @@ def take(session: Session, plan: RunPlan, settings: Settings) -> Snapshot:
     finally:
         os.close(lock)
     backend = backend_of(settings)
-    backend.keep(backend.attach(made.run_id))
+    try:
+        backend.keep(backend.attach(made.run_id))
+    except RunnerError as error:
+        say(f"the snapshot stays in {record.path}: {error}")
     return Snapshot(made.run_id, plan.run_id, record.path, size)
 
 

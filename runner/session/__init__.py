@@ -3,10 +3,11 @@
 from runner.session.channel import Asked, Channel
 from runner.session.client import RECONNECT_S, Session
 from runner.session.results import Endpoint, LostOperation, Result
-from runner.session.talk import CHAT, Talk
+from runner.session.talk import CHAT, ENDED, Talk
 
 __all__ = [
     "CHAT",
+    "ENDED",
     "RECONNECT_S",
     "Asked",
     "Channel",

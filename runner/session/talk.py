@@ -13,6 +13,8 @@ from runner.session.client import Session
 
 CHAT = "chat"
 """The channel of a sandbox on which its agent listens."""
+ENDED = "the agent has ended"
+"""Why it is closed then."""
 
 
 class Talk:
@@ -29,11 +31,15 @@ class Talk:
 
         `heard` is called when the agent knows. Returns before that when it has ended.
         """
-        for number, (_, ended) in enumerate(self._ask(uuid.uuid4().hex, kind="join")):
-            if number == 0:
-                heard()
-            if left.is_set() or ended:
-                return
+        try:
+            for number, (_, ended) in enumerate(self._ask(uuid.uuid4().hex, kind="join")):
+                if number == 0:
+                    heard()
+                if left.is_set() or ended:
+                    return
+        except OperationError as error:
+            if ENDED not in error.message:
+                raise
 
     def say(self, words: str, call: str) -> None:
         """Tell it something; returns when that is in the transcript.
