@@ -26,6 +26,7 @@ from runner.api.driven import DrivenRun, chosen, failed
 from runner.api.foreign import McpTools, over_http
 from runner.api.served import ServedTools
 from runner.api.sessions import NotebookSession, Place, place_of
+from runner.api.started import in_sandbox
 from runner.config.experiment import AgentConfig
 from runner.config.explain import config_error
 from runner.errors import RunnerError, UsageError
@@ -116,7 +117,10 @@ async def _messages(
     own = driven.answering
     plan = _plan(driven, agent, place.session, prompt)
     answering = _provider(agent, driven)
-    connecting = {name: over_http(name, entry) for name, entry in place.others.items()}
+    connecting = {
+        name: in_sandbox(name, entry, driven) if "command" in entry else over_http(name, entry)
+        for name, entry in place.others.items()
+    }
     for entry in place.others.values():
         for value in entry.get("headers", {}).values():
             driven.use_key(str(value).rpartition(" ")[2])

@@ -145,19 +145,13 @@ class Place:
 def place_of(mcp_config: Mapping[str, Any]) -> Place:
     """What the entries of a config mean: `session.mcp_config`, what `serve` has returned, others.
 
-    Raises UsageError where none of them is of this process, and for servers that are started.
+    Raises UsageError where none of them is of this process.
     """
     session, served, others = None, [], {}
     for name, entry in mcp_config.items():
         own = [made for made in _SESSIONS if entry == made.mcp_config[SERVER]]
         theirs = [made for made in SERVED if entry == made.entry.get(made.name)]
         if not (own or theirs):
-            if "command" in entry:
-                raise UsageError(
-                    f"mcp_config: {name}: a server that is started would run beside the record and "
-                    "the model's key",
-                    hint='start it elsewhere, and name it by {"type": "http", "url": …}',
-                )
             others[name] = entry
         session = own[0] if own else session
         served += theirs

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from runner import archives
 from runner.api.driven import say
 from runner.api.served import PLACE as SERVING
 from runner.backends import backend_of
@@ -205,11 +206,8 @@ def _inside(whole: IO[bytes], into: IO[bytes]) -> None:
     """Copy a tar without links that lead out of it, which nobody would unpack."""
     with tarfile.open(fileobj=whole) as tar, tarfile.open(fileobj=into, mode="w") as kept:
         for member in tar:
-            try:
-                tarfile.data_filter(member, "/workspace")
-            except tarfile.FilterError:
-                continue
-            kept.addfile(member, tar.extractfile(member) if member.isreg() else None)
+            if not archives.leads_out(member, Path("/workspace")):
+                kept.addfile(member, tar.extractfile(member) if member.isreg() else None)
 
 
 def _installed(session: Session) -> tuple[str, ...]:

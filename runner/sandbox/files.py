@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from runner import archives
 from runner.masking import Mask
 
 CHUNK = 1 << 20
@@ -180,22 +181,19 @@ def check(archive: Path, into: Path) -> None:
     """Refuse a tar that would leave `into`, before anything of it is extracted.
 
     Raises PathRefused for members that are no plain files, directories or
-    links inside `into` (the "data" filter of PEP 706), tarfile.TarError for
-    what is no tar.
+    links inside `into`, tarfile.TarError for what is no tar.
     """
     with tarfile.open(archive) as tar:
         for member in tar:
-            try:
-                tarfile.data_filter(member, str(into))
-            except tarfile.FilterError as error:
-                raise PathRefused(f"{member.name}: {error}") from None
+            if words := archives.leads_out(member, into):
+                raise PathRefused(words)
 
 
 def unpack(archive: Path, into: Path) -> None:
     """Extract a tar that `check` let pass."""
     into.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="data")
+        archives.extract(tar, into, tar)
 
 
 def place(source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from runner import archives
 from runner.errors import OperationConflict, OperationError, SandboxUnreachable
 from runner.session.again import until_answered
 from runner.session.results import Endpoint, LostOperation, Result, result_of, words_of
@@ -260,7 +261,7 @@ class Session:
         with tempfile.TemporaryFile() as spool:
             self.pack(spool, path)
             with tarfile.open(fileobj=spool) as tar:
-                tar.extractall(into, filter=_inside)  # noqa: S202 - that is what the filter is for
+                archives.extract(tar, into, _inside(tar, into))
 
     def pack(self, into: IO[bytes], path: str = ".", exclude: Sequence[str] = ()) -> None:
         """Get a directory as a tar, without what is at these paths below it."""
@@ -358,9 +359,11 @@ def _file(path: str) -> str:
     return f"/files/{quote(path, errors='surrogateescape').replace('.', '%2E')}"
 
 
-def _inside(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
-    """Leave out links that lead out of the directory; refuse all else that does."""
-    try:
-        return tarfile.data_filter(member, into)
-    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
-        return None
+def _inside(tar: tarfile.TarFile, into: Path) -> Iterator[tarfile.TarInfo]:
+    """All but links that lead out of the directory; refuses all else that does."""
+    for member in tar:
+        words = archives.leads_out(member, into)
+        if words and not (member.issym() or member.islnk()):
+            raise OperationError(f"the sandbox sent what does not stay in {into}: {words}")
+        if not words:
+            yield member

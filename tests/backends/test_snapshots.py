@@ -142,7 +142,11 @@ def test_a_sandbox_whose_script_was_killed_is_taken_over(lab: Lab) -> None:
     check(run)
 
 
-def test_what_is_no_snapshot_and_what_is_over_is_said(lab: Lab) -> None:
+def test_what_is_no_snapshot_and_what_is_over_is_said(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in lab.env.items():
+        monkeypatch.setenv(name, value)
     from runner import Sandbox
     from runner.errors import InfrastructureError, RunNotFound
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import mcp_server
+import psutil
 import pytest
 from tiny_runs import processes_of, until
 
 from runner import Message, NotebookSession, Sandbox, create_notebook_session, run_agent
 from runner.api import foreign
 from runner.errors import InfrastructureError, UsageError
+from runner.record import read_lines
 
 
 class Other:
@@ -190,7 +192,10 @@ def test_who_stops_listening_does_not_wait_for_it(
 @pytest.mark.parametrize(
     ("entry", "error", "words"),
     [
-        ({"command": "npx", "args": []}, UsageError, "would run beside the record"),
+        ({"command": "no-such-thing"}, InfrastructureError, "status 127: no-such-thing: No such"),
+        ({"command": "x", "cwd": "/"}, UsageError, "no such key: cwd"),
+        ({"command": "x", "args": [1]}, UsageError, "expected texts"),
+        ({"command": "x", "env": ["A"]}, UsageError, "env: expected names and values"),
         ({"type": "http", "url": "ftp://x"}, UsageError, "expected http:// or https://"),
         ({"type": "http", "url": "http://x", "auth": 1}, UsageError, "no such key: auth"),
         ({"type": "http", "url": "http://127.0.0.1:9/mcp"}, InfrastructureError, "other does not"),
@@ -208,3 +213,56 @@ def test_a_wrong_token_is_told_of(session: NotebookSession, other: Other, tmp_pa
     with pytest.raises(InfrastructureError, match="does not tell of its tools") as caught:
         heard(session, wrong, tmp_path)
     assert "wrong-token" not in str(caught.value)
+
+
+# -- started as commands -----------------------------------------------------------------------
+
+
+def started(**env: str) -> dict[str, Any]:
+    """The same server on stdin and stdout."""
+    code = "import mcp_server; mcp_server.server.run()"
+    path = {"PYTHONPATH": str(Path(mcp_server.__file__).parent)}
+    return {"command": sys.executable, "args": ["-c", code], "env": path | env}
+
+
+def test_one_that_is_started_runs_in_the_sandbox(session: NotebookSession, tmp_path: Path) -> None:
+    told = heard(
+        session,
+        started(),
+        tmp_path,
+        call("add", a=41),
+        call("fail"),
+        call("long"),
+        call("picture"),
+        call("die"),
+        call("add", a=1),
+    )
+    assert (told[0].text, told[0].is_error) == ("42", False)
+    assert "it does not work" in told[1].text
+    assert "88,000 characters left out" in told[2].text
+    assert [block["type"] for block in told[3].content] == ["image"]
+    assert told[4].is_error
+    assert "Whether it did what was asked is not known" in told[4].text
+    assert told[5].text == "2", "it is started again"
+    # In the record of the sandbox, as a command; it ended with its agent.
+    shells = [
+        line["command"]
+        for line, _ in read_lines(session.sandbox.record / "journal.jsonl")
+        if line["type"] == "shell"
+    ]
+    assert sum("stdio.py" in command for command in shells) == 2
+    assert not session.sandbox.session.info()["running"]
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "mcp_server.server.run()" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_one_that_does_not_start_is_told_of_in_its_own_words(
+    session: NotebookSession, tmp_path: Path
+) -> None:
+    entry = {"command": sys.executable, "args": ["-c", "raise SystemExit('no key was given')"]}
+    with pytest.raises(InfrastructureError, match="status 1: no key was given"):
+        heard(session, entry, tmp_path)
+    assert not session.sandbox.session.info()["running"]

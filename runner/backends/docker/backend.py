@@ -303,7 +303,11 @@ class DockerBackend:
             self._mirror(run_id).close("cancelled", CANCELLED, 130)
 
     def keep(self, handle: Handle) -> None:
-        """Put the record into its volume."""
+        """Put the record into its volume, which is made for one that had no containers."""
+        from runner.backends.docker.names import RECORD, labels, thing
+
+        plan = RunPlan.model_validate(self._run(handle.run_id).plan)
+        self.client.api.create_volume(thing(plan.run_id, RECORD), labels=labels(plan))
         self._mirror(handle.run_id).upload()
 
     def delete(self, handle: Handle) -> None:
