@@ -16,10 +16,10 @@ from runner import models
 from runner.api.files import text_of
 from runner.api.mcp_config import mcp_config
 from runner.api.sandbox import Failed, Sandbox
-from runner.api.served import PLACE, SERVED, Served
+from runner.api.served import PLACE, SERVED, Served, watch
 from runner.api.workspace import Library, check_name
-from runner.errors import OperationError, RunnerError, UsageError
-from runner.session import Channel, Session
+from runner.errors import OperationError, UsageError
+from runner.session import Channel
 
 START_S = 1800.0
 """How long an interface may take to be imported, if nobody says: models are loaded there."""
@@ -101,7 +101,7 @@ class ScopedSandbox(Sandbox):
         op = f"serve-{name}-{uuid.uuid4().hex[:8]}"
         self.session.shell(words, op=op, timeout_s=0)
         watching = threading.Thread(
-            target=_watch, args=(self.driven.beside(), channel, op), name="serving", daemon=True
+            target=watch, args=(self.driven.beside(), channel, op), name="serving", daemon=True
         )
         watching.start()
         served = Served(name, self.driven.beside(), channel, self.driven)
@@ -127,18 +127,6 @@ class ScopedSandbox(Sandbox):
             for model in plan.models
             for revision in (model.revision or "main", model.commit)
         }
-
-
-def _watch(session: Session, channel: Channel, op: str) -> None:
-    """Tell who calls, at once, that the process that serves them has ended."""
-    try:
-        result = session.wait(op, timeout_s=0)
-        while not result.final:
-            result = session.wait(op)
-        # What it printed is in its own record: who calls is to see nothing of it but functions.
-        channel.close(f"the process that serves {channel.name} has ended (status {result.exit})")
-    except (RunnerError, RuntimeError):  # the sandbox has ended, or the session was closed
-        return
 
 
 def _source(module: str) -> bytes:

@@ -179,5 +179,17 @@ class Relay:
             return
 
 
+def watch(session: Session, channel: Channel, op: str) -> None:
+    """Tell who calls, at once, that the process that serves them has ended."""
+    try:
+        result = session.wait(op, timeout_s=0)
+        while not result.final:
+            result = session.wait(op)
+        # What it printed is in its own record: who calls is to see nothing of it but functions.
+        channel.close(f"the process that serves {channel.name} has ended (status {result.exit})")
+    except (RunnerError, RuntimeError):  # the sandbox has ended, or the session was closed
+        return
+
+
 SERVED: list[Served] = []
 """All that this process serves."""

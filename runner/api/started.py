@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +17,7 @@ from anyio import from_thread, to_thread
 
 from runner.api.driven import DrivenRun
 from runner.api.mcp_config import not_installed
-from runner.api.served import PLACE
+from runner.api.served import PLACE, watch
 from runner.errors import InfrastructureError, RunnerError, UsageError
 from runner.session import Channel
 
@@ -64,9 +65,9 @@ class _Started:
         self, name: str, command: list[str], env: Mapping[str, str], driven: DrivenRun
     ) -> None:
         self._name, self._command, self._env, self._driven = name, command, env, driven
-        self._session = driven.beside()
-        self._channel = Channel(self._session, f"mcp-{name}")
+        self._session, self._watching = driven.beside(), driven.beside()
         self._op = ""
+        self._channel: Channel
 
     def start(self) -> None:
         """Start it; one that was started before has ended."""
@@ -74,13 +75,19 @@ class _Started:
         for module in _MODULES:
             source = files("runner.serving").joinpath(module).read_bytes()
             self._session.write_file(f"{place}/{module}", source)
+        # One of its own, as the one before may still be being closed.
+        unique = uuid.uuid4().hex[:8]
+        self._channel = Channel(self._session, f"mcp-{self._name}-{unique}")
         tokens = self._channel.open()
         config = {"url": tokens.url, "token": tokens.server, "command": self._command}
         data = json.dumps(config | {"env": self._env}).encode()
         self._session.write_file(f"{place}/config.json", data)
-        self._op = f"serve-mcp-{self._name}-{uuid.uuid4().hex[:8]}"
+        self._op = f"serve-mcp-{self._name}-{unique}"
         command = f"python {shlex.quote(place)}/stdio.py {shlex.quote(place)}/config.json"
         self._session.shell(command, op=self._op, timeout_s=0)
+        channel = Channel(self._watching, self._channel.name)
+        told = (self._watching, channel, self._op)
+        threading.Thread(target=watch, args=told, name="serving", daemon=True).start()
 
     def lines(self) -> Any:
         """What it says, in pieces, until it ends."""
@@ -102,8 +109,8 @@ class _Started:
     def stop(self) -> None:
         """End it."""
         with suppress(RunnerError, RuntimeError):
-            self._session.interrupt(self._op, timeout_s=END_S)
             self._channel.close(f"the MCP server {self._name} was ended")
+            self._session.interrupt(self._op, timeout_s=END_S)
 
 
 @asynccontextmanager

@@ -225,7 +225,17 @@ def started(**env: str) -> dict[str, Any]:
     return {"command": sys.executable, "args": ["-c", code], "env": path | env}
 
 
+def commands(session: NotebookSession) -> list[str]:
+    """Those that started such a server, in the record of the sandbox."""
+    return [
+        line["command"]
+        for line, _ in read_lines(session.sandbox.record / "journal.jsonl")
+        if line["type"] == "shell" and "stdio.py" in line["command"]
+    ]
+
+
 def test_one_that_is_started_runs_in_the_sandbox(session: NotebookSession, tmp_path: Path) -> None:
+    before = len(commands(session))
     told = heard(
         session,
         started(),
@@ -244,13 +254,8 @@ def test_one_that_is_started_runs_in_the_sandbox(session: NotebookSession, tmp_p
     assert told[4].is_error
     assert "Whether it did what was asked is not known" in told[4].text
     assert told[5].text == "2", "it is started again"
-    # In the record of the sandbox, as a command; it ended with its agent.
-    shells = [
-        line["command"]
-        for line, _ in read_lines(session.sandbox.record / "journal.jsonl")
-        if line["type"] == "shell"
-    ]
-    assert sum("stdio.py" in command for command in shells) == 2
+    # It ended with its agent.
+    assert len(commands(session)) - before == 2
     assert not session.sandbox.session.info()["running"]
     assert not [
         process
