@@ -304,10 +304,9 @@ class DockerBackend:
 
     def keep(self, handle: Handle) -> None:
         """Put the record into its volume, which is made for one that had no containers."""
-        from runner.backends.docker.names import RECORD, labels, thing
+        from runner.backends.docker.launch import make_record_volume
 
-        plan = RunPlan.model_validate(self._run(handle.run_id).plan)
-        self.client.api.create_volume(thing(plan.run_id, RECORD), labels=labels(plan))
+        make_record_volume(self.client, RunPlan.model_validate(self._run(handle.run_id).plan))
         self._mirror(handle.run_id).upload()
 
     def delete(self, handle: Handle) -> None:

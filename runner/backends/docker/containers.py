@@ -100,7 +100,7 @@ def store(plan_labels: dict[str, str], run_id: str, image: str) -> dict[str, Any
             "PidsLimit": SMALL_PIDS,
             "NetworkMode": "none",
             "Tmpfs": {str(layout.TMP): _scratch()},
-            "Mounts": [_volume(thing(run_id, RECORD), layout.RECORD)],
+            "Mounts": [record(run_id)],
         },
     }
 
@@ -277,6 +277,11 @@ def _of_experiment(plan: RunPlan, settings: Settings) -> Iterator[dict[str, Any]
         }
 
 
+def record(run_id: str) -> dict[str, Any]:
+    """The mount of a record's volume, to be written."""
+    return _volume(thing(run_id, RECORD), layout.RECORD)
+
+
 def everything(plan: RunPlan, settings: Settings) -> list[dict[str, Any]]:
     """The mounts of all volumes, to be written, where the run's containers have them."""
     places = {
@@ -287,7 +292,7 @@ def everything(plan: RunPlan, settings: Settings) -> list[dict[str, Any]]:
         "ca": layout.CA_BUNDLE.parent,
     }
     found = [_volume(thing(plan.run_id, name), places[name]) for name in volumes(plan, settings)]
-    found.append(_volume(thing(plan.run_id, RECORD), layout.RECORD))
+    found.append(record(plan.run_id))
     found += [_volume(PACKAGES, PACKED)] if _shares_packages(plan) else []
     return found + ([_volume(MODELS, layout.CACHE), *_models(plan)] if plan.models else [])
 

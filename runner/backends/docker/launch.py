@@ -9,7 +9,7 @@ import socket
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -154,6 +154,24 @@ def _make_volumes(client: DockerClient, plan: RunPlan, settings: Settings) -> No
         client.api.create_volume(thing(plan.run_id, name), labels=labels(plan))
 
 
+def make_record_volume(client: DockerClient, plan: RunPlan) -> None:
+    """Make the volume of a record that had no containers of its own; one that is there stays."""
+    from docker.errors import NotFound
+
+    name = thing(plan.run_id, RECORD)
+    with translated(f"making the volume of {plan.run_id}"):
+        try:
+            client.api.inspect_volume(name)
+            return
+        except NotFound:
+            client.api.create_volume(name, labels=labels(plan))
+        with tempfile.TemporaryFile() as archive:
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                for directory in (layout.RECORD, *(layout.RECORD / part for part in FOLDERS)):
+                    tar.addfile(_directory(directory))
+            _unpack(client, plan, [containers.record(plan.run_id)], archive)
+
+
 def _fill(
     client: DockerClient, plan: RunPlan, settings: Settings, record: Path | None, reason: str
 ) -> None:
@@ -161,17 +179,23 @@ def _fill(
 
     By a container that has all of them and is never started: the engine unpacks an archive.
     """
+    with tempfile.TemporaryFile() as archive:
+        _write(archive, plan, settings, record, reason)
+        _unpack(client, plan, containers.everything(plan, settings), archive)
+
+
+def _unpack(
+    client: DockerClient, plan: RunPlan, mounts: Sequence[Mapping[str, Any]], archive: IO[bytes]
+) -> None:
     body = {
         "Image": image("agent", plan),
         "Labels": labels(plan, FILL),
-        "HostConfig": {"Mounts": containers.everything(plan, settings), "NetworkMode": "none"},
+        "HostConfig": {"Mounts": mounts, "NetworkMode": "none"},
     }
     made = client.api.create_container_from_config(body)["Id"]
     try:
-        with tempfile.TemporaryFile() as archive:
-            _write(archive, plan, settings, record, reason)
-            archive.seek(0)
-            client.api.put_archive(made, "/", archive)
+        archive.seek(0)
+        client.api.put_archive(made, "/", archive)
     finally:
         client.api.remove_container(made, force=True, v=True)
 
