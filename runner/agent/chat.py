@@ -98,10 +98,10 @@ class Chat:
 
 
 class ChatLine:
-    """Listens on the channel of a sandbox until it is closed."""
+    """Listens on the channel of a sandbox, which goes on after this agent where it `stays`."""
 
-    def __init__(self, session: Session, chat: Chat) -> None:
-        self._session, self._chat = session, chat
+    def __init__(self, session: Session, chat: Chat, *, stays: bool = False) -> None:
+        self._session, self._chat, self._stays = session, chat, stays
         self._channel = Channel(session, CHAT)
         self._over = threading.Event()
         self._attending: list[threading.Thread] = []
@@ -114,8 +114,9 @@ class ChatLine:
         self._over.set()
         for thread in self._attending:
             thread.join(AGAIN_S)
-        with contextlib.suppress(RunnerError, RuntimeError):
-            self._channel.close(ENDED)
+        if self._stays:
+            with contextlib.suppress(RunnerError, RuntimeError):
+                self._channel.close(ENDED)
 
     def _listen(self) -> None:
         while not self._over.is_set():

@@ -191,7 +191,7 @@ def _converse(
             tell=told,
             chat=chat,
         )
-        with ChatLine(driven.beside(PULLER_RECONNECT_S), chat):
+        with ChatLine(driven.beside(PULLER_RECONNECT_S), chat, stays=True):
             outcome = loop.run()
     if outcome.state == "cancelled":
         for op in own.info()["running"]:

@@ -88,6 +88,11 @@ class CallApi(Api):
         else:
             super().write_error(status_code, **kwargs)
 
+    def log_exception(self, *raised: Any) -> None:
+        """Nothing of a channel that was closed: whoever waits there is told."""
+        if not isinstance(raised[1], ChannelClosed):
+            super().log_exception(*raised)
+
     def send(self, data: bytes, **headers: object) -> None:
         """Answer with bytes, and what is to be known of them."""
         self.set_header("Content-Type", "application/octet-stream")
