@@ -5,6 +5,7 @@ It is listed, fetched, verified and deleted as a run, and is where the backend k
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -91,6 +92,10 @@ def take(session: Session, plan: RunPlan, settings: Settings) -> Snapshot:
             "created": now(),
             "backend": settings.backend,
             "packages": _installed(session),
+            # What was copied in is among its files.
+            "inputs": (),
+            "score": None,
+            "script": None,
             "agent": False,
             "repeats": None,
             "sweep": None,
@@ -118,7 +123,7 @@ def take(session: Session, plan: RunPlan, settings: Settings) -> Snapshot:
 def find(snapshot: Snapshot | str, settings: Settings) -> tuple[Snapshot, RunPlan]:
     """A snapshot by its id, brought here from where the backend keeps records.
 
-    Raises UsageError for what is none, and RunNotFound.
+    Raises UsageError for what is none, RecordError for one that was altered, and RunNotFound.
     """
     backend = backend_of(settings)
     handle = backend.attach(str(snapshot))
@@ -132,6 +137,10 @@ def find(snapshot: Snapshot | str, settings: Settings) -> tuple[Snapshot, RunPla
             f"{handle.run_id} is no snapshot but a run",
             hint="`sandbox.snapshot()` returns the id of one",
         )
+    with (path / "outputs" / WORKSPACE).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != taken["sha256"]:
+        raise RecordError(f"{path}: {WORKSPACE} is not what was kept; it was altered")
     return Snapshot(handle.run_id, taken["of"], path, taken["bytes"]), plan_of(path)
 
 
@@ -194,7 +203,8 @@ def _keep(session: Session, plan: RunPlan, record: Record, boot: str) -> int:
         inside.seek(0)
         item = record.add_output(WORKSPACE, iter(lambda: inside.read(1 << 20), b""))
     record.say("outputs", files=[item])
-    record.say("snapshot", of=plan.run_id, boot=boot, bytes=item["bytes"], without=WITHOUT)
+    kept = {"bytes": item["bytes"], "sha256": item["sha256"]}
+    record.say("snapshot", of=plan.run_id, boot=boot, without=WITHOUT, **kept)
     reason = f"a snapshot of {plan.run_id}, without {', '.join(WITHOUT)}"
     journal = record.journal_mark()
     record.say("end", state="done", reason=reason, bound=None, exit_status=0, journal=journal)

@@ -19,7 +19,10 @@ import sys
 from runner import Sandbox, SandboxConfig, create_notebook_session
 """
 TAKE = """\
-with Sandbox(SandboxConfig(python_packages=["iniconfig==2.0.0"]), name="first") as sandbox:
+config = SandboxConfig(
+    python_packages=["iniconfig==2.0.0"], local_files=[(__file__, "copied.py")]
+)
+with Sandbox(config, name="first") as sandbox:
     print("run", sandbox.run_id, flush=True)
     session = create_notebook_session(sandbox)
     session.exec("import os; os.makedirs('data/deep'); kept = 1")
@@ -89,12 +92,16 @@ def test_a_snapshot_has_files_and_packages_and_no_memory(lab: Lab) -> None:
     assert told.status == 0, told
     assert "has 2.0.0 False\n" in told.out
     files = next(line for line in told.out.splitlines() if line.startswith("files")).split()[1:]
-    assert {"./data/deep/a.txt", "./empty", "./near"} <= set(files)
+    assert {"./data/deep/a.txt", "./empty", "./near", "./copied.py"} <= set(files)
     assert "./far" not in files, "it leads out"
     assert '"kept = 1"' not in (second.path / "notebook.ipynb").read_text()
     assert "reads ä 755" in " ".join(told.out.split())
     check(second)
     assert "iniconfig==2.0.0" in second.plan.packages
+    with (taken.path / "outputs" / "workspace.tar").open("ab") as archive:
+        archive.write(b"more")
+    with script(lab, USE, found[1]) as started:
+        assert "workspace.tar is not what was kept; it was altered" in started.end().words
 
 
 @pytest.mark.timeout(300)
