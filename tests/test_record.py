@@ -356,6 +356,24 @@ def test_a_record_is_one_when_its_inputs_and_its_first_line_are_there(
     assert not (tmp_path / "r2").exists()
 
 
+def test_what_a_killed_maker_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Whoever goes on with a sweep makes the same record at once."""
+    (tmp_path / ".run-1.part").mkdir()
+    (tmp_path / ".run-1.0123abcd.part").mkdir()
+    Record.create(tmp_path, "run-1", {}).close()
+    assert Record.open(tmp_path / "run-1").state().run_id == "run-1"
+
+
+def test_of_two_who_make_a_record_at_once_one_is_told(tmp_path: Path) -> None:
+    def other(_: Record) -> None:
+        Record.create(tmp_path, "run-1", {"name": "other"}).close()
+
+    with pytest.raises(RunnerError, match="is there already"):
+        Record.create(tmp_path, "run-1", {"name": "mine"}, fill=other)
+    assert Record.open(tmp_path / "run-1").state().name == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["run-1"]
+
+
 def test_a_create_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         Record.create(tmp_path, "r1", {"not": object()})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -88,9 +90,11 @@ class Record:
         InfrastructureError when the disk refuses; then nothing is left behind. What a killed
         maker left, the next one removes.
         """
-        path, part = root / run_id, root / f".{run_id}{_PART}"
+        # Of its own name, as what a killed maker of the same run left may be there still.
+        path, part = root / run_id, root / f".{run_id}.{secrets.token_hex(4)}{_PART}"
+        there = RunnerError(f"{path}: is there already; a run id is used once")
         if path.exists():
-            raise RunnerError(f"{path}: is there already; a run id is used once")
+            raise there
         try:
             root.mkdir(parents=True, exist_ok=True)
             _sweep(root)
@@ -112,6 +116,8 @@ class Record:
             part.rename(path)
         except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise there from error
             if isinstance(error, OSError):
                 raise disk_error(path, error) from error
             raise
