@@ -728,7 +728,7 @@ def test_the_last_word_is_answered_while_somebody_is_there(run):
     def answer():
         until(lambda: of_type(made.record, "state"), what="it waits")
         spoken(chat, "And the mean?")
-        until(lambda: len(made.said("assistant")) == 2, what="it has answered")
+        until(lambda: len(of_type(made.record, "state")) == 3, what="it has answered, and waits")
         chat.leave("ann")
 
     thread = threading.Thread(target=answer)
