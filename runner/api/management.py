@@ -18,7 +18,7 @@ from runner.api.guest import GuestRun
 from runner.backends import backend_of
 from runner.backends.base import Selector, Status
 from runner.config.sandbox import ExecutionMode
-from runner.errors import RunnerError, RunNotFound
+from runner.errors import RunnerError, RunNotFound, SandboxUnreachable
 from runner.settings import Settings
 
 _GPUS = (
@@ -151,8 +151,10 @@ class Management:
         model, do = self._tools[name]
         try:
             return do(inputs.validated(model, given), op)
-        except (RunnerError, RuntimeError) as error:
+        except (SandboxUnreachable, RuntimeError) as error:
             self._forget(str(given.get("sandbox")))
+            return text(str(error), is_error=True)
+        except RunnerError as error:
             return text(str(error), is_error=True)
 
     # -- whose they are --------------------------------------------------------------------
@@ -173,10 +175,9 @@ class Management:
         return own[run_id]
 
     def _guest(self, run_id: str) -> GuestRun:
-        status = self._status(run_id)
         with self._guard:
             if run_id not in self._guests:
-                handle = self._backend.attach(run_id)
+                status, handle = self._status(run_id), self._backend.attach(run_id)
                 self._guests[run_id] = GuestRun(self._settings, self._backend, handle, status)
             return self._guests[run_id]
 

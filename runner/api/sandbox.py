@@ -26,6 +26,7 @@ from runner.config.explain import config_error
 from runner.config.sandbox import SandboxConfig
 from runner.errors import OperationError, UsageError
 from runner.names import slug
+from runner.plan import RunPlan
 from runner.secrets import SecretValues
 from runner.session import LostOperation, Result, Session
 from runner.settings import load_settings
@@ -83,14 +84,16 @@ class Sandbox:
         there = backend_of(settings)
         handle = there.attach(run_id)
         status = there.status(handle)
-        guest = GuestRun(settings, there, handle, status)
-        sandbox = cls(guest.plan.experiment.sandbox, backend=backend, runs=runs)
-        sandbox._run = guest
-        if driven(status.run) and not status.agent_alive:
-            guest.leave()
+        run: DrivenRun | GuestRun
+        if driven(status.run) and status.sandbox_alive and not status.agent_alive:
             # The sandbox knows its secrets, and masks them.
-            submission = Submission(guest.plan, SecretValues(), {})
-            sandbox._run = DrivenRun.take_over(submission, settings, there, script_name())
+            submission = Submission(RunPlan.model_validate(status.run.plan), SecretValues(), {})
+            run = DrivenRun.take_over(submission, settings, there, script_name())
+        else:
+            run = GuestRun(settings, there, handle, status)
+        sandbox = cls(run.plan.experiment.sandbox, backend=backend, runs=runs)
+        sandbox._run = run
+        if isinstance(run, DrivenRun):
             atexit.register(sandbox._leave)
         return sandbox
 
