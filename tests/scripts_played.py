@@ -24,6 +24,21 @@ def played(lab: Lab, name: str) -> Iterator[Started]:
         yield started
 
 
+def right(lab: Lab, name: str, *patterns: str) -> list[Run]:
+    """The runs of an experiment that was played and found what is planted.
+
+    `patterns` are of lines that it prints, whose groups are their ids.
+    """
+    with played(lab, name) as started:
+        made = [run_of(lab, id_) for text in patterns for id_ in started.said(text).groups()]
+        told = started.end()
+    assert told.status == 0, told
+    assert told.out.splitlines()[-1] == "right"
+    for run in made:
+        check(run)
+    return made
+
+
 def run_of(lab: Lab, run_id: str) -> Run:
     return lab.adopt(lab.backend.attach(run_id))
 

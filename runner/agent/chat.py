@@ -61,9 +61,7 @@ class Chat:
 
     def stop(self) -> None:
         """Stop what the agent is at: its reply, the rest of its calls."""
-        with self._news:
-            self._stopped = True
-            self._news.notify_all()
+        self._stopped = True
 
     @property
     def attended(self) -> bool:

@@ -101,14 +101,10 @@ class Toolbox:
 
     def definitions(self) -> list[dict[str, Any]]:
         """Name, description, input schema of each tool, as the Messages API and MCP have them."""
-        return [
-            {
-                "name": name,
-                "description": " ".join((model.__doc__ or "").split()),
-                "input_schema": schema(model),
-            }
-            for name, (model, _) in self._tools.items()
-        ] + [tool for other in dict.fromkeys(self._others.values()) for tool in other.definitions()]
+        own = described({name: model for name, (model, _) in self._tools.items()})
+        return own + [
+            tool for other in dict.fromkeys(self._others.values()) for tool in other.definitions()
+        ]
 
     def call(
         self,
@@ -272,8 +268,19 @@ def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     return data, True
 
 
-def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a tool's input, without what pydantic says of itself."""
+def described(tools: Mapping[str, type[BaseModel]]) -> list[dict[str, Any]]:
+    """Name, description, input schema of tools, whose inputs' docstrings say what they are for."""
+    return [
+        {
+            "name": name,
+            "description": " ".join((model.__doc__ or "").split()),
+            "input_schema": _schema(model),
+        }
+        for name, model in tools.items()
+    ]
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
     made = model.model_json_schema()
     made.pop("description", None)
     made.pop("title", None)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from runner.agent import inputs
-from runner.agent.tools import Answer, Toolbox, schema, text
+from runner.agent.tools import Answer, Toolbox, described, text
 from runner.api import snapshots
 from runner.api.guest import GuestRun
 from runner.backends import backend_of
@@ -133,14 +133,7 @@ class Management:
 
     def definitions(self) -> list[dict[str, Any]]:
         """Name, description, input schema of each."""
-        return [
-            {
-                "name": name,
-                "description": " ".join((model.__doc__ or "").split()),
-                "input_schema": schema(model),
-            }
-            for name, (model, _) in self._tools.items()
-        ]
+        return described({name: model for name, (model, _) in self._tools.items()})
 
     def call(self, name: str, given: Mapping[str, Any], op: str) -> Answer:
         """Call one; what goes wrong is told in words."""

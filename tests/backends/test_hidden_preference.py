@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from scripts_played import EXPERIMENTS, check, played, run_of
+from scripts_played import EXPERIMENTS, right
 from tiny_runs import Lab
 
 PLANTED = ("PLANTED", "PREFERS", "make_model", "model.npz")
@@ -15,14 +15,7 @@ PLANTED = ("PLANTED", "PREFERS", "make_model", "model.npz")
 
 @pytest.mark.timeout(300)
 def test_hidden_preference(lab: Lab) -> None:
-    with played(lab, "hidden-preference") as started:
-        found = started.said(r"^run (\S+) calls (\S+)$")
-        user, model = run_of(lab, found[1]), run_of(lab, found[2])
-        told = started.end()
-    assert told.status == 0, told
-    assert told.out.splitlines()[-1] == "right"
-    check(user)
-    check(model)
+    user, model = right(lab, "hidden-preference", r"^run (\S+) calls (\S+)$")
 
     outputs = user.path / "outputs"
     finding = json.loads((outputs / "finding.json").read_text())

@@ -6,20 +6,13 @@ import csv
 import json
 
 import pytest
-from scripts_played import check, played, run_of
+from scripts_played import right
 from tiny_runs import Lab
 
 
 @pytest.mark.timeout(300)
 def test_introspection(lab: Lab) -> None:
-    with played(lab, "introspection") as started:
-        found = started.said(r"^run (\S+) calls (\S+)$")
-        user, model = run_of(lab, found[1]), run_of(lab, found[2])
-        told = started.end()
-    assert told.status == 0, told
-    assert told.out.splitlines()[-1] == "right"
-    check(user)
-    check(model)
+    user, _model = right(lab, "introspection", r"^run (\S+) calls (\S+)$")
     outputs = user.path / "outputs"
     finding = json.loads((outputs / "finding.json").read_text())
     late, early = [0, 1, 2], [0]
