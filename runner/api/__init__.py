@@ -6,7 +6,9 @@ guest.py      or a run that somebody else drives
 snapshots.py  what a sandbox has, kept and put into another one
 sessions.py   the notebook or the shell of a sandbox
 workspace.py  what is put into it: files, libraries
-harness.py    run_agent: a model works in a session; attached.py: and somebody talks to it
+harness.py    run_agent: a model works in a session; terminal.py: and somebody talks to it
+foreign.py    MCP servers of others, as its tools; foreign_stdio.py: those that are started
 scoped.py     functions of one sandbox for others; served.py: their calls
-mcp.py        the tools of a session for clients of MCP; mcp_config.py: how they start it
+mcp.py        tools for clients of MCP; mcp_config.py: how they start it
+management.py tools that look after all of one's sandboxes
 """

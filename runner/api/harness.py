@@ -21,12 +21,12 @@ from runner.agent.providers import Provider
 from runner.agent.stop import Outcome, Stop
 from runner.agent.tools import Others, Toolbox
 from runner.agent.worker import PULLER_RECONNECT_S
-from runner.api.attached import attached
 from runner.api.driven import DrivenRun, chosen, failed
 from runner.api.foreign import McpTools, over_http
+from runner.api.foreign_stdio import in_sandbox
 from runner.api.served import ServedTools
 from runner.api.sessions import NotebookSession, Place, place_of
-from runner.api.started import in_sandbox
+from runner.api.terminal import attached
 from runner.config.experiment import AgentConfig
 from runner.config.explain import config_error
 from runner.errors import RunnerError, UsageError
