@@ -191,12 +191,12 @@ def said(**words: Any) -> str:
         ),
         (
             Snapshot(job(), pod({}, "Failed", reason="Evicted", message='Usage of EmptyDir volume "w"')),
-            "failed",
+            "interrupted",
             "evicted: Usage of EmptyDir",
         ),
         (
             Snapshot(job(), pod({}, "Failed", reason="DeadlineExceeded", message="was active too long")),
-            "failed",
+            "interrupted",
             "deadline",
         ),
         (
@@ -472,14 +472,37 @@ def test_where_the_run_is_to_fail_no_other_pod_is_promised() -> None:
     assert explain.describe(replace(RUNNING, plan=plan), leaving).mend == "the run ends then"
 
 
-def test_who_took_the_pod_is_told_beside_the_agents_own_words() -> None:
+def evicted(agent: dict[str, Any]) -> Snapshot:
+    message = 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi".'
+    gone = pod({"agent": agent}, "Failed", reason="Evicted", message=message)
+    return Snapshot(job(conditions=FAILED), gone)
+
+
+def test_an_eviction_is_told_alike_whether_or_not_the_agent_had_a_last_word() -> None:
     over = replace(
         RUNNING, state="interrupted", reason="told to leave", ended="2026-11-24T03:01:00Z"
     )
-    evicted = pod({}, "Failed", reason="Evicted", message='Usage of EmptyDir volume "tmp" exceeds')
-    status = explain.describe(over, Snapshot(job(conditions=FAILED), evicted))
-    assert status.reason.startswith("told to leave: the pod was evicted: Usage of EmptyDir")
-    assert "sandbox.disk" in status.mend
+    with_a_word = evicted(ended(143, said(state="interrupted", exit_status=143)))
+    without = evicted(ended(137))
+    told = [
+        explain.describe(over, replace(with_a_word, pod=None)),  # only the record is left
+        explain.describe(replace(over, exit_status=143), with_a_word),
+        explain.describe(RUNNING, with_a_word),
+        explain.describe(RUNNING, without),
+    ]
+    assert told[0].reason == "told to leave"
+    assert {(one.state, one.reason, one.exit_status, one.mend) for one in told[1:]} == {
+        (
+            "interrupted",
+            'the pod was evicted: Usage of EmptyDir volume "tmp" exceeds the limit "10Gi".',
+            143,
+            "keep large files in the workspace, and raise sandbox.disk",
+        )
+    }
+
+
+def test_a_run_that_was_done_is_done_whatever_became_of_its_pod() -> None:
+    assert explain.describe(RUNNING, evicted(ended(0, said()))).state == "done"
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,8 @@ class KubernetesBackend:
         self._fetched(handle.run_id, patience_s)
         run = self._run(handle.run_id)
         end = explain.end_of(run, snap)
-        if end is None or not run.plan.get("agent", True) or end.state == "interrupted":
-            return
+        if end is None or not run.plan.get("agent", True) or end.exit_status is None:
+            return  # another pod, or another Job, may go on with it
         if not run.is_over or explain.newer(run, snap):
             self._mirror(handle.run_id).close(end.state, end.reason, end.exit_status)
 

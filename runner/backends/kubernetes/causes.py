@@ -216,8 +216,6 @@ def ended(snap: Snapshot, main: Container | None) -> Cause:
     """Why an attempt ended without the agent's own words."""
     pod, job = snap.pod, snap.job
     if pod is not None:
-        if taken := taken_away(pod):
-            return taken
         for item in pod.containers:
             if item.kind == "init" and item.state == "terminated" and not item.succeeded:
                 return Cause(f"container {item.name} failed: {how(item)}")

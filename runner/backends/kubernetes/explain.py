@@ -21,6 +21,7 @@ from runner.backends.kubernetes.snapshot import (
     termination,
 )
 from runner.phases import Phase
+from runner.record import writer
 from runner.record.run import RunState
 
 INFRASTRUCTURE = 3
@@ -72,7 +73,12 @@ def end_of(run: RunState, snap: Snapshot) -> Standing | None:
     if snap.job.suspended:
         return Standing("interrupted", _never_released(run), None)
     main = _main(snap.pod)
-    if said := termination(main):
+    said = termination(main)
+    # Kubelet gives the agent of a pod that it evicts one second, and then kills it: with a last
+    # word or without, the run has ended in the same way.
+    if (taken := _taken_away(snap)) and said.get("state", "interrupted") == "interrupted":
+        return taken
+    if said:
         return Standing(said["state"], said.get("reason", ""), said.get("exit_status"))
     if not run.plan.get("agent", True) and main and main.succeeded:
         return Standing("done", "the sandbox has ended", 0)
@@ -181,10 +187,15 @@ def _stands(run: RunState, snap: Snapshot, begun: Sequence[Phase]) -> Standing:
 
 def _recorded_end(run: RunState, snap: Snapshot) -> Standing:
     """How the record ended; who told its pod to leave, only the cluster knows."""
-    taken = causes.taken_away(snap.pod) if snap.pod and run.state == "interrupted" else None
-    if taken is None:
-        return Standing(run.state, run.reason, run.exit_status)
-    return Standing(run.state, f"{run.reason}: {taken.words}", run.exit_status, mend=taken.mend)
+    taken = _taken_away(snap) if run.state == "interrupted" else None
+    return taken or Standing(run.state, run.reason, run.exit_status)
+
+
+def _taken_away(snap: Snapshot) -> Standing | None:
+    cause = causes.taken_away(snap.pod) if snap.pod else None
+    if cause is None:
+        return None
+    return Standing("interrupted", cause.words, writer.LEFT, mend=cause.mend)
 
 
 def _waiting(snap: Snapshot, begun: Sequence[Phase]) -> tuple[Phase | None, Cause]:
