@@ -114,7 +114,8 @@ images-locks: $(READY)  ## pin anew what the images have: the versions of constr
 	$(LOCK) images/base/python.in --output-file images/base/python.txt
 	$(LOCK) images/gpu/python.in --output-file images/gpu/python.txt
 	$(LOCK) images/lab/python.in --output-file images/lab/python.txt
-	$(LOCK) pyproject.toml --extra agent --extra s3 --output-file images/agent/runner.txt
+	$(LOCK) pyproject.toml --extra agent --extra command --extra s3 \
+		--output-file images/agent/runner.txt
 	$(LOCK) pyproject.toml --extra cli --extra kubernetes --extra s3 --extra agent \
 		--output-file images/client/runner.txt
 

@@ -26,6 +26,7 @@ def look_up_machine(experiment: Experiment, settings: Settings) -> Machine:
         memory_bytes=_memory(),
         gpus=gpus() if sandbox.gpu else (),
         system_packages=frozenset(_installed(sandbox.system_packages)),
+        programs=frozenset(filter(shutil.which, (experiment.agent.command or ())[:1])),
         pythons=_pythons(sandbox.python_version),
         volumes={name: _volume(str(path)) for name, path in settings.volumes.items()},
         gpu_classes=settings.gpu_classes,

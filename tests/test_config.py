@@ -439,7 +439,7 @@ def test_values_that_look_like_secrets_are_not_shown_anywhere() -> None:
 @pytest.mark.parametrize(
     ("fields", "key", "words"),
     [
-        ({"provider": "openai"}, "agent.provider", '"anthropic" or "scripted", found \'openai\''),
+        ({"provider": "openai"}, "agent.provider", '"anthropic" or "scripted" or "none"'),
         ({"max_turns": 0}, "agent.max_turns", "1 or more"),
         ({"max_turns": True}, "agent.max_turns", "a whole number, found true"),
         ({"max_cost_usd": "5"}, "agent.max_cost_usd", "a number"),

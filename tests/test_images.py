@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,24 @@ def test_the_agents_image_has_no_jupyter_server_and_no_kernel() -> None:
     found = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.M))
     assert {"anthropic", "s3fs"} <= found
     assert not found & {"jupyter-server", "ipykernel", "ipython", "kubernetes", "docker"}
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [
+        ("base", {"sandbox"}),
+        ("agent", {"agent", "command", "s3"}),
+        ("client", {"cli", "kubernetes", "s3", "agent"}),
+    ],
+)
+def test_an_image_has_all_that_its_extras_name(name: str, extras: set[str]) -> None:
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    asked = list(project["dependencies"])
+    for extra in extras:
+        asked += project["optional-dependencies"][extra]
+    lock = (FOLDER / name / "runner.txt").read_text()
+    found = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.M))
+    assert {re.split("[<>=]", requirement)[0] for requirement in asked} <= found
 
 
 @pytest.mark.parametrize("name", names())

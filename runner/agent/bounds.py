@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runner.agent.stop import Outcome
 from runner.config.experiment import AgentConfig
 
 NEAR = 0.85
@@ -64,10 +65,18 @@ class Bound:
                 return f"${self.used:.2f} of ${self.most:.2f}"
         return f"{self.used:.0f} of {self.most:.0f} seconds"
 
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ends at it."""
+        if self.name == "time":
+            return Outcome("timeout", f"the run's time was over: {self.words}", 124)
+        return Outcome("bound", f"a bound was reached: {self.words}", 4, self.name)
+
 
 def bounds(config: AgentConfig, timeout_s: float, used: Used) -> Iterator[Bound]:
     """Every bound that the run has."""
-    yield Bound("turns", used.turns, config.max_turns, 1)
+    if config.max_turns is not None:
+        yield Bound("turns", used.turns, config.max_turns, 1)
     if config.max_tokens is not None:
         yield Bound("tokens", used.tokens, config.max_tokens, used.turn_tokens)
     if config.max_cost_usd is not None:

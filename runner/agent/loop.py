@@ -14,10 +14,10 @@ from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
 from runner.agent.chat import Chat
 from runner.agent.compact import compact
 from runner.agent.conversation import Call, Conversation, sendable
+from runner.agent.masked import masked
 from runner.agent.providers import Provider, Reply
 from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Answer, Toolbox, text
-from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
 from runner.record import Record
 
@@ -126,7 +126,7 @@ class Loop:
             )
             content, malformed = sendable(reply, self.conversation.ids)
             said = {"content": content, "malformed": malformed}
-            return reply, said, self._masked(said)
+            return reply, said, masked(said, self.plan, self.tools.session)
 
         def meanwhile() -> None:
             self._write_retries()
@@ -149,18 +149,6 @@ class Loop:
         self._write("message", **message, **shown)
         self.conversation.apply({"type": "message", **message, **said})
         self._held = reply.stop_reason == providers.STOPPED
-
-    def _masked(self, said: Said) -> Said:
-        """What may be written down of it: the sandbox knows its secrets, and the agent does not.
-
-        From a sandbox that is not reached any more, which ends the run, it is written as it is.
-        """
-        if not self.plan.experiment.sandbox.secrets:
-            return said
-        try:
-            return dict(self.tools.session.masked(said))
-        except SandboxUnreachable:
-            return said
 
     def _write_retries(self) -> None:
         while not self._retries.empty():
@@ -275,7 +263,7 @@ class Loop:
         for said in self._chat.take():
             about = f"chat {said.id}"
             if about not in self.conversation.notices:
-                shown = self._masked({"words": said.text})["words"]
+                shown = masked({"words": said.text}, self.plan, self.tools.session)["words"]
                 self._note(self.conversation.turns, shown, about, by=said.by)
             said.heard()
 
@@ -308,7 +296,7 @@ class Loop:
         )
         for bound in bounds(self.plan.experiment.agent, self._time_s, used):
             if bound.reached:
-                return _outcome(bound)
+                return bound.outcome
             if bound.near and bound.key not in conversation.notices:
                 self._note(conversation.turns, notice(bound), bound.key)
         return None
@@ -330,9 +318,3 @@ class Loop:
 
 class _Interrupted(Exception):
     """Somebody has interrupted what does not end by itself."""
-
-
-def _outcome(bound: Bound) -> Outcome:
-    if bound.name == "time":
-        return Outcome("timeout", f"the run's time was over: {bound.words}", 124)
-    return Outcome("bound", f"a bound was reached: {bound.words}", 4, bound.name)

@@ -50,10 +50,7 @@ def system_prompt(plan: RunPlan, more: Sequence[str] = ()) -> str:
 
 def tools_prompt(plan: RunPlan) -> str:
     """The system prompt of an agent that has neither notebook nor shell: the tools say it all."""
-    replies, minutes = plan.experiment.agent.max_turns, plan.experiment.sandbox.timeout / 60
-    return (
-        f"{_TOOLS}\n\n{_HONEST}\n\nThere are {replies} replies of yours, and {minutes:.0f} minutes."
-    )
+    return f"{_TOOLS}\n\n{_HONEST}\n\nThere are {_bounds(plan)}."
 
 
 def model_fact(model: PinnedModel, plan: RunPlan) -> str:
@@ -65,7 +62,7 @@ def model_fact(model: PinnedModel, plan: RunPlan) -> str:
 
 
 def _facts(plan: RunPlan) -> list[str]:
-    sandbox, agent = plan.experiment.sandbox, plan.experiment.agent
+    sandbox = plan.experiment.sandbox
     facts = [f"Python {plan.python}, with {_packages(plan) or 'no packages asked for'}"]
     if sandbox.gpu:
         facts.append(f"GPU: {sandbox.gpu_count} × {' or '.join(sandbox.gpu)}")
@@ -83,8 +80,14 @@ def _facts(plan: RunPlan) -> list[str]:
         facts.append(
             f"keys in environment variables: {', '.join(sandbox.secrets)} (never print them)"
         )
-    facts.append(f"{agent.max_turns} replies of yours, and {sandbox.timeout / 60:.0f} minutes")
+    facts.append(_bounds(plan))
     return facts
+
+
+def _bounds(plan: RunPlan) -> str:
+    replies = plan.experiment.agent.max_turns
+    minutes = f"{plan.experiment.sandbox.timeout / 60:.0f} minutes"
+    return f"{replies} replies of yours, and {minutes}" if replies else minutes
 
 
 def _packages(plan: RunPlan) -> str:

@@ -48,6 +48,10 @@ def tell(type: str, line: Mapping[str, Any]) -> str:  # noqa: A002
             return f"the model's provider is asked again in {line['delay_s']:.1f} s" + _because(
                 line["reason"]
             )
+        case "request_failed":
+            return f"the model's provider gave no reply to request {line['number']}" + _because(
+                line["reason"]
+            )
         case "outputs":
             files = [
                 f"{file['path']} ({file['bytes']:,} bytes"

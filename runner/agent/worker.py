@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner import locks, preload
+from runner.agent import command
 from runner.agent.chat import Chat, ChatLine
 from runner.agent.conversation import Conversation
 from runner.agent.gpus import GpuWatch
@@ -64,7 +65,8 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
     puller: Puller | None = None
     gpus: GpuWatch | None = None
     try:
-        provider = provider_of(plan, record, key)
+        own = plan.experiment.agent.command is None
+        provider = provider_of(plan, record, key) if own else None
         conversation = Conversation()
         for line in _lines(options):
             conversation.apply(line)
@@ -80,21 +82,25 @@ def work(options: AgentOptions, attempt: int, reason: str) -> int:
         tools = Toolbox(session, mode, IMAGES - conversation.images)
         if plan.experiment.sandbox.gpus_held:
             gpus = _watch_gpus(session, record, tools, stop)
-        chat = Chat()
-        loop = Loop(
-            plan,
-            record,
-            conversation,
-            provider,
-            tools,
-            stop,
-            end - time.monotonic(),
-            system_prompt(plan),
-            catch_up=puller.catch_up,
-            chat=chat,
-        )
-        with ChatLine(Session(session.endpoint, reconnect_s=PULLER_RECONNECT_S), chat):
-            outcome = loop.run()
+        chat, left_s = Chat(), end - time.monotonic()
+        if provider is None:
+            told = conversation.notices
+            outcome = command.drive(plan, record, tools, stop, left_s, key, attempt, told)
+        else:
+            loop = Loop(
+                plan,
+                record,
+                conversation,
+                provider,
+                tools,
+                stop,
+                left_s,
+                system_prompt(plan),
+                catch_up=puller.catch_up,
+                chat=chat,
+            )
+            with ChatLine(Session(session.endpoint, reconnect_s=PULLER_RECONNECT_S), chat):
+                outcome = loop.run()
     except Stopped as stopped:
         outcome = stopped.outcome
     except SandboxUnreachable as error:

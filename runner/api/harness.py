@@ -222,6 +222,11 @@ def _agent(asked: Agent) -> AgentConfig:
         "provider": _ALIASES.get(provider, provider),
         "script": str(script) if script else None,
     }
+    if given.get("command") or given["provider"] == "none":
+        raise UsageError(
+            "run_agent: `command` is for experiment files",
+            hint="a script starts what it likes itself: `session.mcp_config` has the tools",
+        )
     try:
         return AgentConfig.model_validate(chosen(**given), context={"folder": Path.cwd()})
     except ValidationError as error:

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from runner.agent.mcp_entry import SERVER
 from runner.errors import UsageError
 from runner.settings import Settings
 
-SERVER = "runner"
-"""The name of a run's tools among the MCP servers of a model."""
 SANDBOXES = "sandboxes"
 """The name of the tools that look after sandboxes."""
 _PLACES = ("KUBECONFIG", "DOCKER_HOST")
@@ -52,16 +51,6 @@ def _entry(words: list[str], settings: Settings) -> dict[str, Any]:
         "args": ["-m", "runner", "mcp", *words, *places],
         "env": environ | {"RUNNER_STATE_DIR": str(settings.state_dir)},
     }
-
-
-def http_entry(port: int, token: str, name: str = SERVER) -> dict[str, Any]:
-    """The same for a server that is there, on a port of this machine."""
-    entry = {
-        "type": "http",
-        "url": f"http://127.0.0.1:{port}/mcp",
-        "headers": {"Authorization": f"Bearer {token}"},
-    }
-    return {name: entry}
 
 
 def listening(port: int) -> socket.socket:

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from runner.agent.mcp_entry import SERVER
 from runner.agent.prompt import model_fact
 from runner.api.driven import DrivenRun
 from runner.api.files import text_of
-from runner.api.mcp_config import SERVER, mcp_config
+from runner.api.mcp_config import mcp_config
 from runner.api.sandbox import TIMEOUT_S, Sandbox, checked, heeding
 from runner.api.served import SERVED, Relay, Served
 from runner.api.workspace import Workspace

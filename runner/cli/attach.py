@@ -53,6 +53,12 @@ def command(cli: Cli, run: Run = None, lines: Lines = None, chat: Chat = False) 
     path, handle = cli.attach(run)
     with Interrupts() as interrupts:
         if chat:
+            plan = cli.engine.status(handle).run.plan
+            if plan.get("experiment", {}).get("agent", {}).get("command"):
+                raise UsageError(
+                    "--chat: the agent of this run is a command, which hears nobody",
+                    hint=f"`{cli.command('attach', handle.run_id)}` follows it",
+                )
             from runner.cli.chat import converse
 
             return converse(cli, path, handle, interrupts, lines)

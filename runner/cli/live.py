@@ -79,7 +79,7 @@ def numbers(narrator: Narrator) -> str:
     agent = run.plan.get("experiment", {}).get("agent", {})
     parts = [run.state]
     if run.turns:
-        parts.append(f"turn {run.turns} of {agent.get('max_turns', '?')}")
+        parts.append(f"turn {run.turns} of {agent.get('max_turns') or '?'}")
     if used := tokens(run.tokens):
         cost, most = dollars(run.cost_usd), agent.get("max_cost_usd")
         parts += [count(used, "token"), f"{cost} of {dollars(most)}" if most else cost]

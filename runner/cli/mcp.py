@@ -80,13 +80,8 @@ def command(
     With `--sandboxes` the tools list, look into, use, snapshot and end your sandboxes: no other
     user's, as far as runs say whose they are.
     """
-    from runner.api.mcp_config import (
-        SANDBOXES,
-        SERVER,
-        management_config,
-        mcp_config,
-        not_installed,
-    )
+    from runner.agent.mcp_entry import SERVER
+    from runner.api.mcp_config import SANDBOXES, management_config, mcp_config, not_installed
     from runner.config.sandbox import ExecutionMode
     from runner.errors import UsageError
 
@@ -105,7 +100,7 @@ def command(
         cli.say(json.dumps({"mcpServers": found}, indent=None if cli.json else 2))
         return 0
     try:
-        import runner.api.mcp  # noqa: F401
+        import runner.agent.mcp  # noqa: F401
     except ModuleNotFoundError as error:
         raise not_installed() from error
     if sandboxes:
@@ -136,8 +131,9 @@ def _tools_of(
 
 
 def _serve(cli: Cli, tools: Toolbox | Others, name: str, http: int | None) -> int:
-    from runner.api.mcp import serve, serve_http
-    from runner.api.mcp_config import http_entry, listening
+    from runner.agent.mcp import http_server, serve
+    from runner.agent.mcp_entry import http_entry
+    from runner.api.mcp_config import listening
 
     if http is None:
         serve(tools)
@@ -146,7 +142,7 @@ def _serve(cli: Cli, tools: Toolbox | Others, name: str, http: int | None) -> in
         token = secrets.token_urlsafe(32)
         entry = http_entry(socket.getsockname()[1], token, name)
         cli.say(json.dumps({"mcpServers": entry}, indent=None if cli.json else 2))
-        serve_http(tools, socket, token)
+        http_server(tools, token).run(sockets=[socket])
     return 0
 
 

@@ -193,6 +193,15 @@ class Narrator:
         self.now = Activity(f"the model is {words}", line["time"])
         yield Entry("note", line["time"], f"the model is {words}")
 
+    def _transcript_printed(self, line: Line) -> Iterator[Entry]:
+        kind = "says" if line["stream"] == "stdout" else "note"
+        body = tuple(clean(line["text"]).rstrip("\n").split("\n"))
+        yield Entry(kind, line["time"], f"{line['program']} prints", body)
+
+    def _transcript_request_failed(self, line: Line) -> Iterator[Entry]:
+        words = f"the model's provider gave no reply: {line.get('reason')}"
+        yield Entry("note", line["time"], words)
+
     def _transcript_outputs(self, line: Line) -> Iterator[Entry]:
         for file in line["files"]:
             yield Entry("file", line["time"], f"kept outputs/{file['path']}, {size(file['bytes'])}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from runner.cli.context import Cli
 from runner.cli.options import Run
@@ -11,6 +11,7 @@ from runner.cli.words import between, clock, count, dollars, seconds, tokens
 
 if TYPE_CHECKING:
     from runner.backends.base import Status
+    from runner.record import RunState
 
 _BEFORE = ("created", "preparing")
 PATIENCE_S = 2.0
@@ -84,14 +85,21 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "time", f"since {clock(run.created)}, {took}"
     yield "phases", "; ".join(_phases(status)) or "none yet"
     agent = run.plan.get("experiment", {}).get("agent", {})
-    yield "turns", f"{run.turns} of {agent.get('max_turns', '?')}"
+    if agent.get("command"):
+        yield "agent", str(agent["command"][0])
+    if agent.get("provider") != "none":
+        yield from _used(run, agent)
+    if run.attempts > 1 or run.retries:
+        yield "attempts", f"{run.attempts} of the agent, {run.retries} repeated calls of the model"
+
+
+def _used(run: RunState, agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "turns", f"{run.turns} of {agent.get('max_turns') or '?'}"
     most = f" of {agent['max_tokens']:,}" if agent.get("max_tokens") else ""
     yield "tokens", f"{tokens(run.tokens):,}{most}"
     most = f" of {dollars(agent['max_cost_usd'])}" if agent.get("max_cost_usd") else ""
     price = f", {count(run.unpriced_turns, 'turn')} without a price" if run.unpriced_turns else ""
     yield "cost", f"{dollars(run.cost_usd)}{most}{price}"
-    if run.attempts > 1 or run.retries:
-        yield "attempts", f"{run.attempts} of the agent, {run.retries} repeated calls of the model"
 
 
 def _phases(status: Status) -> Iterator[str]:

@@ -21,7 +21,8 @@ from runner.config.refuse import refuse
 from runner.config.sandbox import SandboxConfig
 from runner.names import NAME_RULE, is_name, slug
 
-PROVIDERS = ("anthropic", "scripted")
+PROVIDERS = ("anthropic", "scripted", "none")
+MAX_TURNS = 200
 DEFAULT_MODEL = "claude-sonnet-5-5"
 DEFAULT_LLM_SECRET = "ANTHROPIC_API_KEY"  # noqa: S105 - a secret's name
 
@@ -36,6 +37,20 @@ def _provider(text: str) -> str:
     if text not in PROVIDERS:
         raise refuse(" or ".join(f'"{provider}"' for provider in PROVIDERS))
     return text
+
+
+def _command(value: Any) -> Any:
+    if value is None or (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(word, str) and "\0" not in word for word in value)
+        and value[0]
+    ):
+        return value
+    raise refuse(
+        'a program and its arguments, such as ["claude", "-p"]',
+        hint='No shell reads it: ["sh", "-c", "…"] has one read a line.',
+    )
 
 
 def _base_url(text: str) -> str:
@@ -65,7 +80,8 @@ class AgentConfig(Table):
 
     provider: Annotated[str, AfterValidator(_provider)] = Field(
         default="anthropic",
-        description="`anthropic`: a model of the Messages API; `scripted`: the steps of a file.",
+        description="`anthropic`: a model of the Messages API; `scripted`: the steps of a file; "
+        "`none`: whatever `command` asks by itself, which nobody counts.",
     )
     model: Annotated[str | None, Field(min_length=1)] = Field(
         default=None,
@@ -74,7 +90,9 @@ class AgentConfig(Table):
     base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
         default=None, description="A gateway or in-house server that speaks the Messages API."
     )
-    max_turns: StrictInt = Field(default=200, ge=1, description="Most replies of the model.")
+    max_turns: StrictInt | None = Field(
+        default=MAX_TURNS, ge=1, description="Most replies of the model."
+    )
     max_tokens: StrictInt | None = Field(
         default=None, ge=1, description="Most tokens of the whole run, of every kind together."
     )
@@ -89,21 +107,32 @@ class AgentConfig(Table):
     script: FilePath | None = Field(
         default=None, description="The steps of the `scripted` provider."
     )
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = Field(
+        default=None,
+        description="A program beside the sandbox that carries the experiment out in place of the "
+        "runner's own agent, and its arguments ([agent.md](agent.md#agents-that-are-not-ours)).",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_provider(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("provider", "anthropic") == "anthropic":
-            ours = {"model": DEFAULT_MODEL, "llm_secret": DEFAULT_LLM_SECRET}
-            return {**value, **{key: value.get(key) or ours[key] for key in ours}}
-        return value
+        if not isinstance(value, dict):
+            return value
+        provider = value.get("provider", "anthropic")
+        ours: dict[str, Any] = {} if provider == "none" else {"max_turns": MAX_TURNS}
+        if provider == "anthropic":
+            ours |= {"model": DEFAULT_MODEL, "llm_secret": DEFAULT_LLM_SECRET}
+        given = {key: default for key, default in ours.items() if value.get(key) in (None, "")}
+        return {"max_turns": None, **value, **given}
 
     @model_validator(mode="after")
     def _fits_provider(self) -> AgentConfig:
+        if self.provider == "none":
+            self._fits_none()
         if self.provider == "scripted":
             if self.script is None:
                 raise refuse('`script` beside `provider = "scripted"`', found="none")
-            given = [k for k in ("model", "base_url", "llm_secret") if getattr(self, k)]
+            given = [k for k in ("model", "base_url", "llm_secret", "command") if getattr(self, k)]
             if given:
                 raise refuse(
                     'no such key beside `provider = "scripted"`, which asks no model',
@@ -112,6 +141,24 @@ class AgentConfig(Table):
         elif self.script is not None:
             raise refuse('`provider = "scripted"` beside `script`', found=f'"{self.provider}"')
         return self
+
+    def _fits_none(self) -> None:
+        if self.command is None:
+            raise refuse('`command` beside `provider = "none"`', found="none")
+        for key in ("model", "base_url"):
+            if getattr(self, key):
+                raise refuse(
+                    'no such key beside `provider = "none"`, whose models its command knows',
+                    found=f"`{key}`",
+                )
+        for key in ("max_turns", "max_tokens", "max_cost_usd"):
+            if getattr(self, key) is not None:
+                raise refuse(
+                    f'no `{key}` beside `provider = "none"`: what its command asks, nobody counts',
+                    found=f"`{key}`",
+                    hint="sandbox.timeout bounds it; `anthropic` has the command's calls of the "
+                    "Messages API counted.",
+                )
 
 
 class Experiment(Table):

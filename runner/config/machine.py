@@ -40,6 +40,8 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     system_packages: frozenset[str] = frozenset()
     """Those of the packages asked for that are installed, as a package or a command."""
+    programs: frozenset[str] = frozenset()
+    """The program of `agent.command`, if it is there."""
     pythons: Mapping[str, str] = field(default_factory=dict)
     """Those of the versions asked for that are installed, with their paths."""
     volumes: Mapping[str, HostVolume] = field(default_factory=dict)

@@ -93,4 +93,5 @@ KUBERNETES: Mapping[str, Row] = {
     "agent.max_cost_usd": Row("ends the run"),
     "agent.llm_secret": Row("taken from the namespace's Secrets; given to the agent only"),
     "agent.script": Row("the steps of the `scripted` provider"),
+    "agent.command": Row("run in the agent's container, whose image has to have it"),
 }

@@ -68,6 +68,16 @@ def _system_packages(value: tuple[str, ...], _: Experiment, machine: Machine) ->
         )
 
 
+def _program(value: tuple[str, ...], _: Experiment, machine: Machine) -> Iterator[Refusal]:
+    if value[0] not in machine.programs:
+        yield Refusal(
+            "",
+            "a program of this machine, by its path or on the PATH",
+            f"no {value[0]!r}",
+            "Install it, or name its absolute path.",
+        )
+
+
 def _python_version(value: str, _: Experiment, machine: Machine) -> Iterator[Refusal]:
     if value not in machine.pythons:
         yield Refusal(
@@ -136,6 +146,7 @@ AGENT = {
     "agent.max_cost_usd": Row("ends the run"),
     "agent.llm_secret": Row("taken from your environment or a .env file; given to the agent only"),
     "agent.script": Row("the steps of the `scripted` provider"),
+    "agent.command": Row("run in the agent's container, whose image has to have it"),
 }
 """What is the same on every backend of this machine."""
 
@@ -181,4 +192,5 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.jupyter_port": Row("the port of the sandbox server on the loopback interface"),
     **NOWHERE,
     **AGENT,
+    "agent.command": Row("run beside the sandbox, as you; refused if it is not there", _program),
 }

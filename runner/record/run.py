@@ -31,7 +31,7 @@ class RunState:
 
     `phases` are the run's own states and, with `of` = "sandbox", the steps of
     each sandbox's start. `cost_usd` sums what is known: None where no price
-    is, and too little by `unpriced_turns` turns otherwise. Each of `outputs`
+    is or nobody counts, and too little by `unpriced_turns` turns otherwise. Each of `outputs`
     has the number of the transcript `line` that named it last. `gpus` counts
     GPU seconds: those held up to the last line, and those used of them.
     """
@@ -137,6 +137,7 @@ class RunFold:
         return {
             "run_id": line.get("run_id", ""),
             "name": plan.get("name", ""),
+            "cost_usd": None if agent.get("provider") == "none" else 0.0,
             "backend": plan.get("backend", ""),
             "author": plan.get("author"),
             "provider": agent.get("provider", ""),

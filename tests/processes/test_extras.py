@@ -24,7 +24,7 @@ MODULES = {
 MODULES["local"] = [
     f"runner.api.{name}" for name in ("harness", "sandbox", "sessions", "workspace")
 ]
-MODULES["mcp"] = ["runner.api.mcp", "runner.cli.mcp"]
+MODULES["mcp"] = ["runner.agent.mcp", "runner.cli.mcp"]
 MODULES["cli"] += [
     f"runner.cli.{path.stem}" for path in Path(runner.cli.__file__).parent.glob("*.py")
 ]

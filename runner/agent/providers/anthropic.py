@@ -18,6 +18,7 @@ from typing import Any, cast
 import anthropic
 import httpx2
 from anthropic.lib.streaming import MessageStream
+from anthropic.types import RawMessageStreamEvent
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -63,14 +64,7 @@ class Anthropic:
         API. No attempt starts later than `deadline_s` after the first one, none lasts
         longer than that, and a stream that is silent for `read_timeout_s` counts as cut.
         """
-        self._key = api_key.strip()
-        if not self._key or not self._key.isascii() or not self._key.isprintable():
-            raise ConfigError(
-                file="secrets",
-                key="the model's API key",
-                expected="printable ASCII characters",
-                found="none" if not self._key else "others (not shown)",
-            )
+        self._key = usable(api_key)
         self.model = model
         self.max_output_tokens = max_output_tokens
         self.deadline_s = deadline_s
@@ -184,6 +178,39 @@ class Anthropic:
 
     def _masked(self, words: str) -> str:
         return words.replace(self._key, "***")[:1_000]
+
+
+def usable(api_key: str) -> str:
+    """The key as it is sent; ConfigError, which does not show it, for what is none."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(
+            file="secrets",
+            key="the model's API key",
+            expected="printable ASCII characters",
+            found="none" if not key else "others (not shown)",
+        )
+    return key
+
+
+def reply_in(answer: httpx2.Response, client: anthropic.Anthropic) -> Reply | None:
+    """The model's message in an answer to somebody else; None if there is none.
+
+    Of one that was cut, as much as came of it, as of one that was stopped.
+    """
+    if "text/event-stream" not in answer.headers.get("content-type", ""):
+        message = answer.json()
+        return _as_reply(message, {}) if message.get("type") == "message" else None
+    raw = anthropic.Stream(cast_to=cast(Any, RawMessageStreamEvent), response=answer, client=client)
+    events = _Events(raw, math.inf, lambda: False)
+    stream = MessageStream(cast(Any, events), output_format=anthropic.NOT_GIVEN)
+    begun = False
+    try:
+        for _ in stream:
+            begun = True
+    except (_Again, anthropic.APIStatusError):
+        return _so_far(stream.current_message_snapshot.to_dict(mode="json")) if begun else None
+    return _as_reply(stream.get_final_message().to_dict(mode="json"), events.inputs)
 
 
 class _Again(Exception):

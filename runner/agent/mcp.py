@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import socket
 import uuid
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import uvicorn
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner import __version__
@@ -52,21 +53,24 @@ def server_of(tools: Toolbox | Others) -> Server[Any]:
     )
 
 
-def serve_http(tools: Toolbox | Others, listening: socket.socket, token: str) -> None:
-    """Serve streamable HTTP at `/mcp` of a listening socket, until the process is interrupted.
+def http_server(
+    tools: Toolbox | Others, token: str, routes: Sequence[Route] = ()
+) -> uvicorn.Server:
+    """What serves streamable HTTP at `/mcp`, and `routes` beside it; to be run on a socket.
 
-    Who does not send `token` as a bearer's is refused.
+    Who sends `token` neither as a bearer's nor as an API's key is refused.
     """
-    app = _guarded(server_of(tools).streamable_http_app(), token)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+    app = server_of(tools).streamable_http_app(custom_starlette_routes=list(routes))
+    config = uvicorn.Config(_guarded(app, token), log_level="warning", timeout_graceful_shutdown=1)
+    return uvicorn.Server(config)
 
 
 def _guarded(app: ASGIApp, token: str) -> ASGIApp:
-    expected = f"Bearer {token}".encode()
-
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "http" and not hmac.compare_digest(given, expected):
+        headers = dict(scope.get("headers", ()))
+        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        given = given or headers.get(b"x-api-key", b"")
+        if scope["type"] == "http" and not hmac.compare_digest(given, token.encode()):
             refusal = PlainTextResponse("this needs the token of the entry, as a bearer's\n", 401)
             await refusal(scope, receive, send)
         else:
