@@ -10,6 +10,8 @@ from runner.config.experiment import AgentConfig
 
 NEAR = 0.85
 """Share of a bound at which the agent is told to wrap up."""
+SHORTEST_WAIT_S = 1.0
+"""What a tool may wait even when the agent is to be told of the time."""
 LAST_TURNS = 3
 """Or with so many turns left, if the next ones take what the last one took."""
 

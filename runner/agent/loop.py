@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from runner.agent import providers
-from runner.agent.bounds import NEAR, Bound, Used, bounds, notice
+from runner.agent.bounds import NEAR, SHORTEST_WAIT_S, Bound, Used, bounds, notice
 from runner.agent.chat import Chat
 from runner.agent.compact import compact
 from runner.agent.conversation import Call, Conversation, sendable
@@ -26,8 +26,6 @@ KEEP_LAST = 8
 CONTEXT_CHARS = 400_000
 """About 100,000 tokens: beyond it old results are shortened. Half of it, and so on, each time
 that the model says its context is full."""
-SHORTEST_WAIT_S = 1.0
-"""What a tool may wait even when the agent is to be told of the time."""
 STOP_S = 1.0
 """How long a reply that is stopped may take to say how far it has got."""
 LOOK_S = 0.2

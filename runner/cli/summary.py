@@ -46,7 +46,7 @@ def end_json(run: RunState, status: Status, record: Path) -> dict[str, Any]:
 
 def spent(run: RunState) -> str:
     """Turns, tokens, dollars and time on one line."""
-    parts = [count(run.turns, "turn")]
+    parts = ["calls of models not counted" if run.provider == "none" else count(run.turns, "turn")]
     if tokens(run.tokens):
         parts += [count(tokens(run.tokens), "token"), dollars(run.cost_usd)]
     if run.started or run.created:

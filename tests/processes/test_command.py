@@ -222,6 +222,18 @@ def test_a_killed_agent_takes_it_along_and_starts_it_again(lab: Lab) -> None:
     assert "1\n" in printed(run).partition("attempt 2")[2]
 
 
+def test_a_sandbox_that_is_gone_ends_it(lab: Lab) -> None:
+    program = agents_of_labs.own("print('here', flush=True)\nwhile True: time.sleep(300)")
+    run = lab.submit(toml=agents_of_labs.toml(program, provider="none"))
+    until(lambda: printed(run), "it has begun")
+    for process in processes_of(lab.top):
+        if "runner.sandbox" in process.cmdline():
+            process.send_signal(signal.SIGKILL)
+    status = run.over()
+    assert (status.state, status.exit_status) == ("failed", 3)
+    assert "the sandbox" in status.reason
+
+
 # -- bad input -----------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.agent.bounds import NEAR, SHORTEST_WAIT_S
 from runner.agent.command.meter import Meter
 from runner.agent.command.process import Process
 from runner.agent.masked import masked
@@ -22,8 +23,8 @@ from runner.agent.mcp_entry import SERVER, http_entry
 from runner.agent.prompt import system_prompt
 from runner.agent.stop import Outcome, Stop
 from runner.agent.text import clean
-from runner.agent.tools import Toolbox
-from runner.errors import ConfigError
+from runner.agent.tools import Answer, Others, Toolbox
+from runner.errors import ConfigError, SandboxUnreachable
 from runner.plan import RunPlan
 from runner.record import Record
 
@@ -38,7 +39,8 @@ LEAVE_S = 0.5
 """The same where the agent itself is told to leave: a pod that is evicted has a second."""
 MOST_PRINTED = 64 << 20
 """Characters of output that the record keeps."""
-LAST_WORDS = 2_000
+LAST_WORDS = 500
+"""Characters of its last output that a failure is explained with: stderr's, if there is any."""
 AGAIN = """
 
 [runner] An earlier attempt at this was interrupted. The notebook and the files have what it did: \
@@ -88,8 +90,9 @@ def drive(
         env[agent.llm_secret] = key
     with (
         tempfile.TemporaryDirectory(prefix="runner-agent-") as folder,
-        _serving(tools, routes) as (port, token),
+        _serving(_Bounded(tools, stop, left_s, plan.experiment.sandbox.timeout), routes) as at,
     ):
+        port, token = at
         files = _files(Path(folder), plan, port, token, again=attempt > 1)
         env |= {f"RUNNER_{name}": str(path) for name, path in files.items()}
         env |= {"RUNNER_RUN_ID": plan.run_id, "RUNNER_ATTEMPT": str(attempt)}
@@ -116,6 +119,30 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+class _Bounded:
+    """The sandbox's tools; one of them waits no longer than to what the command is to hear of time.
+
+    A sandbox that stays away ends the run.
+    """
+
+    def __init__(self, tools: Toolbox, stop: Stop, left_s: float, timeout_s: float) -> None:
+        self._tools, self._stop = tools, stop
+        self._end, self._near_s = time.monotonic() + left_s, timeout_s * (1 - NEAR)
+
+    def definitions(self) -> list[dict[str, Any]]:
+        return self._tools.definitions()
+
+    def call(self, name: str, given: Mapping[str, Any], op: str) -> Answer:
+        left_s = self._end - time.monotonic()
+        longest_s = left_s - self._near_s if left_s > self._near_s else left_s
+        try:
+            return self._tools.call(name, given, op, longest_s=max(longest_s, SHORTEST_WAIT_S))
+        except SandboxUnreachable as error:
+            gone = Outcome("failed", error.message, error.exit_status)
+            self._stop.outcome = self._stop.outcome or gone
+            raise
+
+
 class _Attempt:
     def __init__(
         self,
@@ -130,7 +157,7 @@ class _Attempt:
         self._meter, self._process = meter, process
         self._program = Path((plan.experiment.agent.command or ("",))[0]).name
         self._printed = 0
-        self._last = ""
+        self._last = {"stdout": "", "stderr": ""}
 
     def run(self, left_s: float) -> Outcome:
         """Wait for its end; how it ended."""
@@ -154,7 +181,8 @@ class _Attempt:
     def _ended(self, status: int) -> Outcome:
         if not status:
             return Outcome("done", "the agent ended the run", 0)
-        words = " ".join(clean(self._last).split())[-LAST_WORDS:]
+        last = self._last["stderr"] or self._last["stdout"]
+        words = " ".join(clean(last).split())[-LAST_WORDS:]
         because = f": {words}" if words else ""
         return Outcome("failed", f"{self._program} ended with status {status}{because}", 1)
 
@@ -168,12 +196,12 @@ class _Attempt:
             if len(text) > left:
                 text = f"{text[:left]}\n[runner] no more of it is kept\n"
             said = masked({"text": text}, self._plan, self._tools.session)
-            self._last = f"{self._last}{said['text']}"[-2 * LAST_WORDS :]
+            self._last[stream] = f"{self._last[stream]}{said['text']}"[-4 * LAST_WORDS :]
             self._record.say("printed", program=self._program, stream=stream, **said)
 
 
 @contextlib.contextmanager
-def _serving(tools: Toolbox, routes: list[Route]) -> Iterator[tuple[int, str]]:
+def _serving(tools: Others, routes: list[Route]) -> Iterator[tuple[int, str]]:
     """The tools, and what is beside them, on a port of loopback, for whoever has the token."""
     try:
         from runner.agent.mcp import http_server
