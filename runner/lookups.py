@@ -84,8 +84,12 @@ class LookUps:
     def models(
         self, models: Sequence[ModelConfig], found: Resolved, progress: Progress
     ) -> list[PinnedModel]:
-        """All models, and the bases of adapters that are not among them."""
+        """All models, and the bases of adapters that are not among them.
+
+        A base of hidden adapters alone is hidden too: it tells much of them.
+        """
         named = {model.name: model for model in models}
+        told = {model.base_model for model in models if not model.hidden}
         pinned: list[PinnedModel] = []
         bases: dict[str, PinnedModel] = {}
         for model in models:
@@ -93,7 +97,8 @@ class LookUps:
             if model.base_model is not None:
                 own = ModelConfig(name=model.base_model, secret=model.secret)
                 base = self.model(named.get(model.base_model, own), found, progress)
-                bases[model.base_model] = base
+                hidden = model.base_model not in told
+                bases[model.base_model] = base.model_copy(update={"hidden": hidden})
                 at = at.model_copy(update={"base": base.commit})
             pinned.append(at)
         return pinned + [base for name, base in bases.items() if name not in named]
@@ -172,6 +177,7 @@ def _pinned(model: ModelConfig, resolved: Resolved, progress: Progress) -> Pinne
         var_name=model.var_name,
         tokenizer=model.tokenizer,
         apart=model.load_as_peft,
+        hidden=model.hidden,
     )
 
 

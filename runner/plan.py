@@ -43,6 +43,7 @@ class PinnedModel(Table):
         default=None, description="The model it is an adapter of, one of the plan's: its commit."
     )
     apart: bool = Field(default=False, description="Whether the adapter is not merged into it.")
+    hidden: bool = Field(default=False, description="Whether the sandbox must not tell its name.")
 
 
 class InputFile(Table):

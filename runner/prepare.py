@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner import git, models, packages
+from runner import git, hidden, models, packages
 from runner.errors import InfrastructureError
 from runner.phases import PhaseLog
 from runner.plan import RunPlan
@@ -50,9 +50,11 @@ def fetch(
     """Have every model at its pinned commit in the hub library's cache.
 
     `tokens` has the values of the secrets that models name; that of None is for the others.
+    The log, which a sandbox that starts has too, does not tell a hidden model's name.
     """
     for model in plan.models:
-        with log.phase("fetching", f"{model.name} at {model.commit[:12]}"):
+        named = f"{model.name} at {model.commit[:12]}"
+        with log.phase("fetching", hidden.words(model) if model.hidden else named):
             models.fetch(model, _left(end, "fetch models"), tokens.get(model.secret), report)
 
 

@@ -120,7 +120,7 @@ def test_what_takes_effect_on_local(sandbox: dict[str, Any]) -> None:
         (
             {"models": ["c", {"name": "a/b", "var_name": "m", "hidden": True}]},
             "models[1].hidden",
-            "ScopedSandbox",
+            "--backend docker or kubernetes",
         ),
     ],
 )
@@ -150,12 +150,37 @@ def test_what_no_cluster_can_do(sandbox: dict[str, Any], words: str) -> None:
     assert words in str(error)
 
 
+HIDDEN = {"name": "lab/organism-3", "var_name": "m", "hidden": True}
+ADAPTER = {"name": "lab/tuned", "var_name": "t", "is_peft": True, "base_model": "lab/organism-3"}
+
+
 @pytest.mark.parametrize("backend", ["local", "docker", "kubernetes"])
-def test_names_of_models_are_not_hidden(backend: str) -> None:
-    model = {"name": "a/b", "revision": "v1", "secret": "HUB_TOKEN", "var_name": "m"}
-    assert refusals(experiment(models=[model]), backend, BARE) == []
-    (error,) = refusals(experiment(models=[model | {"hidden": True}]), backend, BARE)
-    assert error.key == "sandbox.models[0].hidden"
+def test_names_of_models_are_hidden_in_containers_alone(backend: str) -> None:
+    visible = HIDDEN | {"hidden": False, "revision": "v1", "secret": "HUB_TOKEN"}
+    assert refusals(experiment(models=[visible]), backend, BARE) == []
+    found = refusals(experiment(models=[HIDDEN]), backend, BARE)
+    assert [error.key for error in found] == ["sandbox.models[0].hidden"] * (backend == "local")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "words"),
+    [
+        ({"models": [HIDDEN, {"name": "lab/organism-3", "revision": "v1"}]}, "wherever it is"),
+        ({"models": [HIDDEN, ADAPTER]}, "an adapter whose base is hidden, found false"),
+        ({"models": [HIDDEN], "env": {"MODEL": "the ORGANISM-3"}}, "found it in `sandbox.env`"),
+        ({"models": [HIDDEN], "repos": ["lab/organism-3"]}, "found it in `sandbox.repos`"),
+        (
+            {"models": [ADAPTER | {"hidden": True}], "env": {"BASE": "models--lab--organism-3"}},
+            "found it in `sandbox.env`",
+        ),
+    ],
+)
+def test_a_name_that_is_told_elsewhere_is_not_hidden(sandbox: dict[str, Any], words: str) -> None:
+    for backend in ("docker", "kubernetes"):
+        (error,) = refusals(experiment(**sandbox), backend, RICH)
+        assert words in str(error)
+    fine = {**sandbox, "env": {"MODEL": "organism-30, disorganism-3"}, "repos": []}
+    assert [e for e in refusals(experiment(**fine), "docker", RICH) if ".env" in str(e)] == []
 
 
 def test_what_only_a_cluster_knows_is_not_refused_without_it() -> None:

@@ -53,8 +53,16 @@ def tools_prompt(plan: RunPlan) -> str:
     return f"{_TOOLS}\n\n{_HONEST}\n\nThere are {_bounds(plan)}."
 
 
-def model_fact(model: PinnedModel, plan: RunPlan) -> str:
-    """The variable that a model of the plan is in, or where it is, as code finds it."""
+def model_facts(plan: RunPlan) -> list[str]:
+    """The variables that the plan's models are in, or where they are, as code finds them.
+
+    Of a hidden one that is in no variable, an adapter's base, there is nothing to tell.
+    """
+    told = [model for model in plan.models if model.var_name or not model.hidden]
+    return [_model_fact(model, plan) for model in told]
+
+
+def _model_fact(model: PinnedModel, plan: RunPlan) -> str:
     if model.var_name:
         return preload.fact(model, plan)
     which = f'"{model.name}", revision="{model.commit}", local_files_only=True'
@@ -70,7 +78,7 @@ def _facts(plan: RunPlan) -> list[str]:
     facts += [f"{name}: {size}" for name, size in sizes.items() if size]
     for repo in plan.repos:
         facts.append(f"{repo.name}/: {repo.url} at {repo.commit[:12]}, importable")
-    facts += [model_fact(model, plan) for model in plan.models]
+    facts += model_facts(plan)
     facts += [f"{copied.path}: copied in" for copied in sandbox.local_files + sandbox.local_dirs]
     for path in plan.experiment.workspace.libraries:
         facts.append(f"library to import: {path.stem}")

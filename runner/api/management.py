@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from runner import hidden
 from runner.agent import inputs
 from runner.agent.tools import Answer, Toolbox, described, text
 from runner.api import snapshots
@@ -206,7 +207,9 @@ class Management:
             "python": info["environment"].get("python", plan.python),
             "packages": list(plan.packages),
             "repos": [f"{repo.name} at {repo.commit[:12]}" for repo in plan.repos],
-            "models": [model.name for model in plan.models],
+            "models": [
+                hidden.words(model) if model.hidden else model.name for model in plan.models
+            ],
             "secrets": list(sandbox.secrets),
             "kernel": info["kernel"]["state"],
             "running": info["running"],

@@ -12,13 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from runner import models
+from runner import hidden, models
 from runner.api.files import text_of
 from runner.api.mcp_config import mcp_config
 from runner.api.sandbox import Failed, Sandbox
 from runner.api.served import PLACE, SERVED, Served, watch
 from runner.api.workspace import Library, check_name
 from runner.errors import OperationError, UsageError
+from runner.pod import layout
 from runner.session import Channel
 
 START_S = 1800.0
@@ -119,13 +120,19 @@ class ScopedSandbox(Sandbox):
         return served
 
     def _models(self) -> dict[str, str]:
-        """Where the models are in the cache, by name and by `name@revision`."""
+        """Where the models are, by name and by `name@revision`; hidden ones by their variable."""
         plan = self.driven.plan
-        named = {model.name: models.snapshot(model) for model in reversed(plan.models)}
-        return named | {
+        there = hidden.visible(plan)
+        named = {model.name: models.snapshot(model) for model in reversed(there)}
+        named |= {
             f"{model.name}@{revision}": models.snapshot(model)
-            for model in plan.models
+            for model in there
             for revision in (model.revision or "main", model.commit)
+        }
+        return named | {
+            model.var_name: hidden.place(model, plan, layout.HIDDEN)
+            for model in plan.models
+            if model.hidden and model.var_name
         }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.agent.mcp_entry import SERVER
-from runner.agent.prompt import model_fact
+from runner.agent.prompt import model_facts
 from runner.api.driven import DrivenRun
 from runner.api.files import text_of
 from runner.api.mcp_config import mcp_config
@@ -72,8 +72,7 @@ class NotebookSession:
     @property
     def model_info_text(self) -> str:
         """What the prompt says of models: their variables, or where they are; empty without any."""
-        plan = self.sandbox.run.plan
-        return "\n".join(model_fact(model, plan) for model in plan.models)
+        return "\n".join(model_facts(self.sandbox.run.plan))
 
 
 _SESSIONS: list[NotebookSession] = []

@@ -111,6 +111,12 @@ def is_model_name(text: str) -> bool:
     return _MODEL.fullmatch(text) is not None
 
 
+def tells_of_model(text: str, name: str) -> bool:
+    """Whether a model's name is in a text, or the part of it after the organisation as a word."""
+    last = re.escape(name.rpartition("/")[2])
+    return re.search(rf"(?<![a-z0-9]){last}(?![a-z0-9])", text, re.IGNORECASE) is not None
+
+
 def is_secret_name(text: str) -> bool:
     """Whether this is a secret's name: an environment variable in upper case."""
     return _SECRET_NAME.fullmatch(text) is not None

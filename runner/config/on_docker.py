@@ -87,7 +87,8 @@ DOCKER: Mapping[str, Row] = {
     "sandbox.python_version": Row("picks an image with this Python; refused if there is none"),
     "sandbox.models": Row(
         "fetched in a container at a pinned commit, which is recorded, into a cache that runs "
-        "share and no sandbox can write; loaded where `var_name` says so; `hidden` is refused",
+        "share and no sandbox can write; loaded where `var_name` says so; of a `hidden` one the "
+        "sandbox has a copy without its name",
         hidden_models,
     ),
     "sandbox.network": Row(

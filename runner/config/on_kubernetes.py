@@ -55,8 +55,8 @@ KUBERNETES: Mapping[str, Row] = {
     ),
     "sandbox.models": Row(
         "fetched by an init container at a pinned commit, which is recorded, into the chart's "
-        "cache, which the sandbox cannot write; loaded where `var_name` says so; `hidden` is "
-        "refused",
+        "cache, which the sandbox cannot write; loaded where `var_name` says so; of a `hidden` one "
+        "the sandbox has links without its name",
         hidden_models,
     ),
     "sandbox.network": Row("refused: the chart's network policies decide", _NETWORK),

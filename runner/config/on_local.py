@@ -8,7 +8,7 @@ from typing import Any
 from runner.config.experiment import Experiment
 from runner.config.files import WORKSPACE
 from runner.config.machine import Machine, gpus_for
-from runner.config.rows import NOWHERE, Refusal, Row, hidden_models, needs
+from runner.config.rows import NOWHERE, Refusal, Row, needs, no_hidden_models
 
 
 def gpus_here(
@@ -170,7 +170,7 @@ LOCAL: Mapping[str, Row] = {
     "sandbox.models": Row(
         "fetched at a pinned commit, which is recorded, into your own Hugging Face cache; "
         "loaded where `var_name` says so; `hidden` is refused",
-        hidden_models,
+        no_hidden_models,
     ),
     "sandbox.network": Row("refused: needs docker", _NETWORK),
     "sandbox.env": Row("set for the kernel and shell commands"),

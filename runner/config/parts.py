@@ -140,7 +140,8 @@ class ModelConfig(Table):
         "if left out. Its tokenizer is `tokenizer` beside `model`, else `NAME_tokenizer`.",
     )
     hidden: StrictBool = Field(
-        default=False, description="Whether the agent must not learn the name."
+        default=False,
+        description="Whether the agent must not learn the name; what kind of model it is, it sees.",
     )
     is_peft: StrictBool = Field(
         default=False,

@@ -17,6 +17,8 @@ VENV = Path("/venv")
 CONFIG = Path("/etc/runner")
 """ConfigMap of the Job: `plan.json`, and `record.tar.gz` where the record travels in it."""
 PLAN = CONFIG / "plan.json"
+SHOWN = "shown.json"
+"""The plan without the names of hidden models: `plan.json` for all that need not know them."""
 TRAVELLING = CONFIG / "record.tar.gz"
 TOKEN = Path("/run/secrets/runner/token")
 """Key `token` of the Job's Secret: for the sandbox and the agent."""
@@ -30,6 +32,8 @@ CACHE = Path("/cache")
 """The shared cache claim, which init containers write; the sandbox sees its models only."""
 MODELS = CACHE / "huggingface" / "hub"
 """The hub library's cache in it."""
+HIDDEN = CACHE / "hidden"
+"""Copies of hidden models, without their names: a directory for each run, its sandbox's alone."""
 HUB = WORKSPACE / ".cache" / "huggingface" / "hub"
 """The hub library's cache of the run's own, where its code looks."""
 CA_BUNDLE = Path("/etc/runner-ca/ca.crt")

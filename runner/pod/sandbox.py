@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from runner import locks, models, packages, pins, preload, prepare
+from runner import hidden, locks, models, packages, pins, preload, prepare
 from runner.errors import InfrastructureError
 from runner.phases import failed, read_phases
 from runner.plan import RunPlan
@@ -94,10 +94,10 @@ def sandbox_options(
         import_paths=prepare.import_paths(plan, workspace),
         readable=(
             *(Path(volume.path) for volume in own.volumes if volume.path.startswith("/")),
-            *(layout.MODELS / models.directory(model.name) for model in plan.models),
+            *(layout.MODELS / models.directory(model.name) for model in hidden.visible(plan)),
         ),
         env=own.env,
-        preload=preload.source(plan),
+        preload=preload.source(plan, layout.HIDDEN),
         secrets=own.secrets,
         seen=layout.SEEN if own.secrets else None,
         timeout_s=own.timeout,

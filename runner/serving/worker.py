@@ -58,7 +58,8 @@ class Exposed(dict):  # type: ignore[type-arg]
 def load(path: str, source: str, models: dict[str, str]) -> Exposed:
     """Run an interface; `expose` and `get_model_path` are there without an import.
 
-    `models` are their places in the cache of the hub's library, by name and by `name@revision`.
+    `models` are their places in the cache of the hub's library, by name and by `name@revision`,
+    and those of hidden ones by their variable.
     """
 
     def get_model_path(name: str, revision: str | None = None) -> str:
@@ -68,7 +69,8 @@ def load(path: str, source: str, models: dict[str, str]) -> Exposed:
             there = ", ".join(sorted(key for key in models if "@" not in key)) or "none"
             raise LookupError(
                 f"no model {name}{f' at {revision}' if revision else ''} is here; there are: "
-                f"{there}. SandboxConfig(models=[ModelConfig(name=...)]) names those there are"
+                f"{there}. SandboxConfig(models=[ModelConfig(name=...)]) names those there are; a "
+                "hidden one is asked for by its variable"
             )
         home = os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface"
         return str(Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / place)

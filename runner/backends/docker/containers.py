@@ -5,11 +5,11 @@ What is secret is not in them: a container is told it on its stdin (`runner.pod.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import models
+from runner import hidden, models
 from runner.backends.docker.names import (
     MODELS,
     PACKAGES,
@@ -22,7 +22,7 @@ from runner.backends.docker.names import (
 from runner.backends.reach import COMMAND
 from runner.config.files import WORKSPACE
 from runner.config.quantities import amount
-from runner.plan import RunPlan
+from runner.plan import PinnedModel, RunPlan
 from runner.pod import layout, told, turns, variables
 from runner.record.travel import FOLDERS
 from runner.settings import Settings
@@ -38,6 +38,8 @@ SMALL_PIDS = 512
 PACKED = Path("/packages")
 """Where the cache of packages is while volumes are filled; `install` has it where others have
 models."""
+SHOWN = Path("/shown")
+"""Where the plan without the names of hidden models is put, for those who have no other."""
 NO_DNS = ["192.0.2.1"]
 """Nobody is there (RFC 5737): engines before 26.0 answer for an internal network too."""
 LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
@@ -80,7 +82,13 @@ def is_closed(plan: RunPlan) -> bool:
 
 def volumes(plan: RunPlan, settings: Settings) -> list[str]:
     """What the run's own volumes hold, but for the record."""
-    more = [("venv", variables.installs(plan)), ("ca", settings.network.ca_bundle is not None)]
+    hides = hidden.any_in(plan)
+    more = [
+        ("shown", hides),
+        ("hidden", hides),
+        ("venv", variables.installs(plan)),
+        ("ca", settings.network.ca_bundle is not None),
+    ]
     return ["workspace", "state", "config", *(name for name, used in more if used)]
 
 
@@ -235,7 +243,8 @@ def _mounts(name: str, plan: RunPlan, settings: Settings) -> list[dict[str, Any]
     """The record, which holds the score script, is `record`'s and the agent's alone."""
     run = plan.run_id
     inside = name != "agent"
-    found = [_volume(thing(run, "config"), layout.CONFIG, read_only=True)]
+    config = "config" if hidden.knows(name, plan) else "shown"
+    found = [_volume(thing(run, config), layout.CONFIG, read_only=True)]
     if inside:
         found.append(_volume(thing(run, "workspace"), layout.WORKSPACE))
     found.append(_volume(thing(run, "state"), layout.STATE, read_only=not inside))
@@ -246,9 +255,9 @@ def _mounts(name: str, plan: RunPlan, settings: Settings) -> list[dict[str, Any]
     if name == "install" and _shares_packages(plan):
         found.append(_volume(PACKAGES, layout.CACHE))
     if name == "models":
-        found += [_volume(MODELS, layout.CACHE), *_models(plan)]
+        found += [_volume(MODELS, layout.CACHE), *_models(plan.models), *_copies(plan)]
     if name == "sandbox":
-        found += _models(plan, read_only=True)
+        found += [*_models(hidden.visible(plan), read_only=True), *_copies(plan, read_only=True)]
     if settings.network.ca_bundle is not None:
         found.append(_volume(thing(run, "ca"), layout.CA_BUNDLE.parent, read_only=True))
     if name == "sandbox":
@@ -288,13 +297,16 @@ def everything(plan: RunPlan, settings: Settings) -> list[dict[str, Any]]:
         "workspace": layout.WORKSPACE,
         "state": layout.STATE,
         "config": layout.CONFIG,
+        "shown": SHOWN,
+        "hidden": layout.HIDDEN,
         "venv": layout.VENV,
         "ca": layout.CA_BUNDLE.parent,
     }
     found = [_volume(thing(plan.run_id, name), places[name]) for name in volumes(plan, settings)]
     found.append(record(plan.run_id))
     found += [_volume(PACKAGES, PACKED)] if _shares_packages(plan) else []
-    return found + ([_volume(MODELS, layout.CACHE), *_models(plan)] if plan.models else [])
+    shared = [_volume(MODELS, layout.CACHE), *_models(plan.models)] if plan.models else []
+    return found + shared
 
 
 def _shares_packages(plan: RunPlan) -> bool:
@@ -302,8 +314,14 @@ def _shares_packages(plan: RunPlan) -> bool:
     return bool(plan.to_install) and not any(repo.install for repo in plan.repos)
 
 
-def _models(plan: RunPlan, *, read_only: bool = False) -> list[dict[str, Any]]:
-    names = dict.fromkeys(model.name for model in plan.models)
+def _copies(plan: RunPlan, *, read_only: bool = False) -> list[dict[str, Any]]:
+    """The volume with hidden models: the run's own, so that no name is in the mount's source."""
+    own = _volume(thing(plan.run_id, "hidden"), layout.HIDDEN, read_only=read_only)
+    return [own] if hidden.any_in(plan) else []
+
+
+def _models(found: Iterable[PinnedModel], *, read_only: bool = False) -> list[dict[str, Any]]:
+    names = dict.fromkeys(model.name for model in found)
     return [
         _volume(of_model(name), layout.MODELS / models.directory(name), read_only=read_only)
         for name in names
@@ -323,6 +341,8 @@ def directories(plan: RunPlan, settings: Settings) -> list[Path]:
         found += [PACKED, PACKED / "uv"]
     if plan.models:
         found += [layout.CACHE, layout.MODELS.parent, layout.MODELS]
+    if hidden.any_in(plan):
+        found += [layout.HIDDEN, SHOWN]
     if settings.network.ca_bundle is not None:
         found.append(layout.CA_BUNDLE.parent)
     for volume in plan.experiment.sandbox.volumes:

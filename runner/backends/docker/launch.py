@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from runner import hidden
 from runner.backends.docker import containers
 from runner.backends.docker.names import (
     FILL,
@@ -208,6 +209,9 @@ def _write(
         layout.CONFIG / "agent.json": json.dumps({"reason": reason}).encode() + b"\n",
         layout.AGENT: b"",
     }
+    if hidden.any_in(plan):
+        shown = hidden.shown(plan).model_dump_json(indent=2).encode() + b"\n"
+        texts[containers.SHOWN / layout.PLAN.name] = shown
     if settings.network.ca_bundle is not None:
         texts[layout.CA_BUNDLE] = _read(settings.network.ca_bundle)
     with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -15,7 +15,7 @@ STORE = "store"
 MODELS, PACKAGES = "runner-models", "runner-packages"
 """Volumes that all runs share: of models' locks, each model having one of its own; of packages."""
 RECORD = "record"
-VOLUMES = ("workspace", "state", "config", "venv", "ca")
+VOLUMES = ("workspace", "state", "config", "shown", "hidden", "venv", "ca")
 """Of a run, besides its record's: they go with its containers."""
 
 

@@ -279,7 +279,14 @@ def _stand_in(
         for repo in experiment.sandbox.repos
     )
     pinned = tuple(
-        PinnedModel(name=model.name, revision=None, commit="0" * 40, size=None, secret=model.secret)
+        PinnedModel(
+            name=model.name,
+            revision=None,
+            commit="0" * 40,
+            size=None,
+            secret=model.secret,
+            hidden=model.hidden,
+        )
         for model in experiment.sandbox.models
     )
     return RunPlan(

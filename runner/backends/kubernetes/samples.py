@@ -122,7 +122,7 @@ def sandbox() -> Objects:
 
 
 def everything() -> Objects:
-    """Private repos and models, packages, secrets, volumes, inputs, caches; a second attempt."""
+    """Models (one hidden), repos, packages, secrets, volumes, inputs, caches; a second attempt."""
     cluster = example(
         secrets={
             "named": {"HF_TOKEN": {"secret": "hugging-face", "key": "token"}},
@@ -154,15 +154,28 @@ def everything() -> Objects:
             {"name": "models", "path": "/models", "read_only": True},
             {"name": "scratch", "path": "scratch"},
         ],
-        "models": [{"name": "lab/tiny", "secret": "HF_TOKEN"}],
+        "models": [
+            {"name": "lab/tiny", "secret": "HF_TOKEN"},
+            {"name": "lab/organism-3", "var_name": "model", "hidden": True},
+        ],
         "priority": "high",
     }
     model = {"name": "lab/tiny", "revision": None, "commit": _COMMIT, "size": 4_000_000}
+    organism = PinnedModel(
+        name="lab/organism-3",
+        revision=None,
+        commit=_COMMIT[::-1],
+        size=4_000_000,
+        secret=None,
+        var_name="model",
+        tokenizer="tokenizer",
+        hidden=True,
+    )
     made = plan(
         "everything",
         asked,
         repos=(PinnedRepo(url=url, name="interp_embed", ref=None, commit=_COMMIT, install=True),),
-        models=(PinnedModel.model_validate(model | {"secret": "HF_TOKEN"}),),
+        models=(PinnedModel.model_validate(model | {"secret": "HF_TOKEN"}), organism),
         packages=("numpy==2.3.5", "pandas==2.3.3", "sae-lens==6.22.0"),
         images=_images("numpy==2.3.5", "pandas==2.3.3"),
         inputs=(InputFile(path="data/prompts.csv", sha256=_SHA256, bytes=4, mode=0o644),),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from runner import hidden
 from runner.backends.kubernetes.manifests.amounts import Amounts
 from runner.cluster import S3, Cluster
 from runner.config.quantities import amount
@@ -39,7 +40,8 @@ def environment(container: str, plan: RunPlan, cluster: Cluster, given: Amounts)
     if container == "install" and cluster.cache_claim:
         plain |= {"UV_CACHE_DIR": str(layout.CACHE / "uv")}
     if container == "models":
-        plain |= {"HF_HUB_CACHE": str(layout.MODELS if cluster.cache_claim else layout.HUB)}
+        shared = cluster.cache_claim or hidden.any_in(plan)
+        plain |= {"HF_HUB_CACHE": str(layout.MODELS if shared else layout.HUB)}
     if container == "sandbox":
         plain |= caches() | _bounds(given)
         hub = cluster.pods.env.get("HF_ENDPOINT")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from runner import hidden
 from runner.backends.kubernetes.manifests.meta import job_name, run_labels
 from runner.plan import RunPlan
 from runner.pod import layout
@@ -39,6 +40,7 @@ def config_map(
     agent: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Holds the plan, what the agent is told besides, and the record so far if it travels."""
+    shown = hidden.shown(plan).model_dump_json(indent=2) if hidden.any_in(plan) else ""
     binary = {layout.TRAVELLING.name: base64.b64encode(record).decode()} if record else {}
     return {
         "apiVersion": "v1",
@@ -47,6 +49,7 @@ def config_map(
         "immutable": True,
         "data": {
             layout.PLAN.name: plan.model_dump_json(indent=2) + "\n",
+            **({layout.SHOWN: shown + "\n"} if shown else {}),
             AGENT_FILE: json.dumps(agent, indent=2, ensure_ascii=False) + "\n",
         },
         **({"binaryData": binary} if binary else {}),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import models
+from runner import hidden, models
 from runner.backends.kubernetes.manifests.amounts import (
     INSTALLED,
     LARGE,
@@ -45,13 +45,15 @@ def volumes(
     inside = dict.fromkeys([*preparing, "sandbox"], WRITTEN)
     # The record holds the score script, which is the answer key: the sandbox sees the plan alone.
     with_record = {"record": READ, "agent": READ}
-    without = {name: READ for name in containers if name not in with_record}
-    plan_only = [{"key": layout.PLAN.name, "path": layout.PLAN.name}]
+    without = [name for name in containers if name not in with_record]
+    told = {name: READ for name in without if hidden.knows(name, plan)}
+    others = {name: READ for name in without if name not in told}
     found = [
         Volume("workspace", _empty(given.disk), layout.WORKSPACE, inside),
         Volume("state", _empty(given.disk), layout.STATE, {**inside, "agent": READ}),
         Volume("config", {"configMap": {"name": name}}, layout.CONFIG, with_record),
-        Volume("plan", {"configMap": {"name": name, "items": plan_only}}, layout.CONFIG, without),
+        Volume("plan", _plan(name, layout.PLAN.name), layout.CONFIG, told),
+        Volume("shown", _plan(name, layout.SHOWN), layout.CONFIG, others),
         Volume("token", _secret(name), layout.TOKEN.parent, {"sandbox": READ, "agent": READ}),
         _record(plan, cluster, given),
         Volume("shm", _memory(given.shm), Path("/dev/shm"), {"sandbox": WRITTEN}),  # noqa: S108
@@ -63,7 +65,9 @@ def volumes(
     if cluster.secrets.git and plan.repos:
         found.append(Volume("git", _secret(cluster.secrets.git), layout.GIT, {"clone": READ}))
     if cluster.cache_claim:
-        found += _cache(cluster.cache_claim, plan)
+        found += _cache(_claim(cluster.cache_claim), plan, ("models", "install"))
+    elif hidden.any_in(plan):
+        found += _cache(_empty(given.disk), plan, ("models",))
     if cluster.network.ca_bundle:
         found.append(ca_bundle(cluster.network.ca_bundle, every))
     found += _of_experiment(plan, cluster)
@@ -93,7 +97,8 @@ def mounts(found: Sequence[Volume], container: str) -> list[dict[str, Any]]:
 
 def size_limits(found: Sequence[Volume]) -> list[str]:
     """How large the volumes on the node's disk may grow."""
-    empty = [volume.source.get("emptyDir", {}) for volume in found]
+    sources = {volume.name: volume.source for volume in found}.values()
+    empty = [source.get("emptyDir", {}) for source in sources]
     return [source["sizeLimit"] for source in empty if source and "medium" not in source]
 
 
@@ -124,14 +129,18 @@ def _record(plan: RunPlan, cluster: Cluster, given: Amounts) -> Volume:
     )
 
 
-def _cache(claim: str, plan: RunPlan) -> Iterator[Volume]:
-    """All of it for what fills it; of other runs' models the sandbox knows nothing."""
-    fill = dict.fromkeys(("models", "install"), WRITTEN)
-    yield Volume("cache", _claim(claim), layout.CACHE, fill)
-    for directory in dict.fromkeys(models.directory(model.name) for model in plan.models):
-        place = layout.MODELS / directory
+def _cache(source: Mapping[str, Any], plan: RunPlan, filling: Sequence[str]) -> Iterator[Volume]:
+    """All of it for what fills it; of other runs' models the sandbox knows nothing.
+
+    Of hidden ones it has the copies, and not the cache, where the same files have names.
+    """
+    yield Volume("cache", source, layout.CACHE, dict.fromkeys(filling, WRITTEN))
+    names = dict.fromkeys(model.name for model in hidden.visible(plan))
+    places = [layout.MODELS / models.directory(name) for name in names]
+    places += [layout.HIDDEN / plan.run_id] if hidden.any_in(plan) else []
+    for place in places:
         within = str(place.relative_to(layout.CACHE))
-        yield Volume("cache", _claim(claim), place, {"sandbox": READ}, sub_path=within)
+        yield Volume("cache", source, place, {"sandbox": READ}, sub_path=within)
 
 
 def _temporary(containers: Sequence[str]) -> Iterator[Volume]:
@@ -169,6 +178,10 @@ def _check_places(found: Sequence[Volume]) -> None:
 
 def _empty(size: str) -> dict[str, Any]:
     return {"emptyDir": {"sizeLimit": size}}
+
+
+def _plan(config_map: str, key: str) -> dict[str, Any]:
+    return {"configMap": {"name": config_map, "items": [{"key": key, "path": layout.PLAN.name}]}}
 
 
 def _memory(size: str) -> dict[str, Any]:
