@@ -100,6 +100,7 @@ def _has(file: Path, names: tuple[str, ...]) -> bool:
     if not file.stat().st_size:
         return False
     with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
-        head = file.suffix == ".safetensors"
-        end = 8 + int.from_bytes(content[:8], "little") if head else len(content)
+        end = len(content)
+        if file.suffix == ".safetensors":
+            end = min(end, 8 + int.from_bytes(content[:8], "little"))
         return any(content.find(form, 0, end) >= 0 for form in forms)

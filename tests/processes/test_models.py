@@ -254,7 +254,7 @@ def prepared(plan: RunPlan, tmp_path: Path) -> Path:
     hub = tmp_path / "workspace" / "hub"
 
     def work(plan: RunPlan, log: PhaseLog, end: float) -> None:
-        step_models.work(plan, log, end, hub=hub)
+        step_models.work(plan, log, end, hub=hub, copies=tmp_path / "copies")
 
     paths = {"plan": "plan.json", "phases": "phases.jsonl", "termination": "termination"}
     places = {name: tmp_path / file for name, file in paths.items()}
@@ -280,6 +280,40 @@ def test_the_container_fetches_with_the_models_own_secret(
     assert found == FILES
     told = capfd.readouterr()
     assert TOKEN not in told.out + told.err + phases.read_text()
+
+
+def test_a_hidden_model_is_there_without_its_name(
+    hub: HubServer, cache: Path, tmp_path: Path
+) -> None:
+    """Beside the cache, of which nothing is offered; anew for a pod that comes after another."""
+    about = {"name": "lab/organism-3", "size": None, "revision": None, "secret": None}
+    base = hub.add("lab/base-9b", {"config.json": b'{"_name_or_path": "lab/base-9b"}'})
+    named = {"adapter_config.json": b'{"base_model_name_or_path": "lab/base-9b"}'}
+    commit = hub.add("lab/organism-3", named | {"adapter_model.safetensors": WEIGHTS})
+    both = [
+        PinnedModel.model_validate(about | more)
+        for more in (
+            {"commit": commit, "var_name": "m", "base": base, "hidden": True},
+            {"name": "lab/base-9b", "commit": base, "hidden": True},
+        )
+    ]
+    plan = make_plan().model_copy(update={"models": tuple(both), "prepare_deadline_s": 60.0})
+    for _ in range(2):
+        phases = prepared(plan, tmp_path)
+        assert [phase.failure for phase in read_phases(phases)] == [""] * len(read_phases(phases))
+    own = tmp_path / "copies" / "run-1"
+    there = {str(file.relative_to(own)): file for file in own.rglob("*") if file.is_file()}
+    assert sorted(there) == [
+        "0/adapter_config.json",
+        "0/adapter_model.safetensors",
+        "1/config.json",
+    ]
+    assert f'"base_model_name_or_path": "{own}/1"' in there["0/adapter_config.json"].read_text()
+    assert there["0/adapter_model.safetensors"].stat().st_nlink == 2
+    assert not (tmp_path / "workspace" / "hub").exists()
+    assert own.stat().st_mtime > time.time() + plan.experiment.sandbox.timeout
+    told = phases.read_text() + (there["1/config.json"].read_text())
+    assert not [name for name in ("organism", "9b", commit[:12], base[:12]) if name in told]
 
 
 def test_a_cache_that_cannot_be_written_is_told(
