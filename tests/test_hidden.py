@@ -14,6 +14,7 @@ from pods import spec
 
 from runner import hidden, nameless, preload
 from runner.agent.prompt import system_prompt
+from runner.api import scoped
 from runner.backends.docker import containers
 from runner.backends.kubernetes import manifests, samples
 from runner.cluster import example
@@ -177,6 +178,13 @@ def test_the_prompt_tells_the_variable() -> None:
     assert "`m`: a model whose name is not told, an adapter merged into another, loaded" in prompt
     assert secrets_in(prompt) == []
     assert "lab/tiny" in prompt
+
+
+def test_an_interface_asks_for_it_by_its_variable() -> None:
+    there = scoped.places(planned())
+    assert secrets_in(json.dumps(there)) == []
+    assert there["m"] == "/cache/hidden/run-1/1"
+    assert "lab/tiny@v1" in there
 
 
 def test_a_container_s_mounts_do_not_tell_it() -> None:

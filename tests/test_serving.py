@@ -231,6 +231,7 @@ def test_a_model_is_told_what_it_may_give(described: Any) -> None:
         ("@expose\ndef f(): ...\n@expose\ndef f(): ...", "there are two functions f"),
         ("expose(lambda: 1)", "<lambda> is no name that can be called"),
         ("get_model_path('org/x')", "no model org/x is here; there are: org/m. SandboxConfig"),
+        ("get_model_path('org/hidden')", "a hidden one is asked for by its variable"),
         ("get_model_path('org/m', 'v2')", "no model org/m at v2 is here"),
     ],
 )

@@ -19,6 +19,7 @@ from runner.api.sandbox import Failed, Sandbox
 from runner.api.served import PLACE, SERVED, Served, watch
 from runner.api.workspace import Library, check_name
 from runner.errors import OperationError, UsageError
+from runner.plan import RunPlan
 from runner.pod import layout
 from runner.session import Channel
 
@@ -95,7 +96,7 @@ class ScopedSandbox(Sandbox):
             "url": tokens.url,
             "token": tokens.server,
             "interface": f"{place}/{path.name}",
-            "models": self._models(),
+            "models": places(self.driven.plan),
         }
         self.write_file(f"{place}/config.json", json.dumps(config))
         words = f"python {shlex.quote(place)}/worker.py {shlex.quote(place)}/config.json"
@@ -119,21 +120,21 @@ class ScopedSandbox(Sandbox):
             raise Failed(f"{path.name} was not imported within {timeout:g} s", result) from None
         return served
 
-    def _models(self) -> dict[str, str]:
-        """Where the models are, by name and by `name@revision`; hidden ones by their variable."""
-        plan = self.driven.plan
-        there = hidden.visible(plan)
-        named = {model.name: models.snapshot(model) for model in reversed(there)}
-        named |= {
-            f"{model.name}@{revision}": models.snapshot(model)
-            for model in there
-            for revision in (model.revision or "main", model.commit)
-        }
-        return named | {
-            model.var_name: hidden.place(model, plan, layout.HIDDEN)
-            for model in plan.models
-            if model.hidden and model.var_name
-        }
+
+def places(plan: RunPlan) -> dict[str, str]:
+    """Where the models are, by name and by `name@revision`; hidden ones by their variable."""
+    there = hidden.visible(plan)
+    named = {model.name: models.snapshot(model) for model in reversed(there)}
+    named |= {
+        f"{model.name}@{revision}": models.snapshot(model)
+        for model in there
+        for revision in (model.revision or "main", model.commit)
+    }
+    return named | {
+        model.var_name: hidden.place(model, plan, layout.HIDDEN)
+        for model in plan.models
+        if model.hidden and model.var_name
+    }
 
 
 def _source(module: str) -> bytes:

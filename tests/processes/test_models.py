@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_parts import make_plan
@@ -16,11 +17,16 @@ from hub_server import HubServer, hub_server, used_here
 from tiny_runs import Lab, cell, end, until
 
 from runner import models
+from runner.backends.base import Resolved
+from runner.config.parts import ModelConfig
 from runner.errors import InfrastructureError, UsageError
+from runner.lookups import LookUps
 from runner.phases import PhaseLog, read_phases
 from runner.plan import PinnedModel, RunPlan
 from runner.pod import models as step_models
 from runner.pod import step
+from runner.secrets import SecretValues
+from runner.settings import load_settings
 
 TOKEN, MINE = "hf_t0ken-of-the-team", "hf_my-own-t0ken"
 WEIGHTS = os.urandom(3_000_000)
@@ -111,6 +117,27 @@ def test_a_hub_that_does_not_answer(token: str | None) -> None:
     assert not token or token not in str(told.value)
     with pytest.raises(InfrastructureError, match="did not answer for the model lab/tiny"):
         models.check_access("lab/tiny", endpoint=nowhere, token=token)
+
+
+@pytest.mark.parametrize(
+    ("others", "hidden"),
+    [
+        ([], [True, True]),
+        (["lab/base"], [True, False]),
+        ([{"name": "lab/tuned", "is_peft": True, "base_model": "lab/base"}], [True, False, False]),
+    ],
+)
+def test_a_base_of_hidden_adapters_alone_is_hidden(
+    hub: HubServer, others: list[Any], hidden: list[bool]
+) -> None:
+    for name in ("lab/base", "lab/adapter", "lab/tuned"):
+        hub.add(name, {"config.json": name.encode()})
+    adapter = {"name": "lab/adapter", "var_name": "m", "hidden": True, "is_peft": True}
+    wanted = [ModelConfig.model_validate(adapter | {"base_model": "lab/base"})]
+    wanted += [ModelConfig.model_validate(other) for other in others]
+    nothing = Resolved(python="3.11", packages=(), secrets=SecretValues({}))
+    found = LookUps(load_settings(backend="local")).models(wanted, nothing, lambda _: None)
+    assert [model.hidden for model in found] == hidden
 
 
 # -- fetching ------------------------------------------------------------------------------
