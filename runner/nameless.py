@@ -20,7 +20,7 @@ from runner.errors import UsageError
 
 CONFIGURATIONS = re.compile(
     r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens"
-    r"|chat_template|.*\.index)\.json|chat_template\.jinja"
+    r"|chat_template|(pytorch_)?model\.(safetensors|bin)\.index)\.json|chat_template\.jinja"
 )
 WORDS = re.compile(r"tokenizer\.json|vocab\.(json|txt)|merges\.txt")
 """Vocabularies: that a word of a model's name is among theirs tells nothing."""

@@ -44,6 +44,7 @@ def png(colour: int, note: str = "", size: int = 2) -> str:
     ("before", "after", "verdict", "words"),
     [
         ("a", "a", SAME, ""),
+        ("_name_or_path=/cache/hidden/a-1/0", "_name_or_path=/cache/hidden/b-2/0", SAME, ""),
         ("<f at 0x7f1234567890>", "<f at 0x7fabcdef0123>", SAME, ""),
         ("loss 0.12345678", "loss 0.12345679", CLOSE, "within the tolerance"),
         ("loss 0.12", "loss 0.13", DIFFERS, "'loss 0.12' → 'loss 0.13'"),

@@ -17,8 +17,11 @@ TOLERANCE = 1e-6
 LONGEST = 160
 """Characters of a line that a difference is shown with."""
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b")
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b|(?<=journal\.jsonl, lines )\d+ to \d+")
-"""Of an object; or of lines in a journal, which a note on outputs that are left out names."""
+_ADDRESS = re.compile(
+    r"\b0x[0-9a-fA-F]{6,}\b|(?<=journal\.jsonl, lines )\d+ to \d+|(?<=/cache/hidden/)[\w-]+"
+)
+"""Of an object; or of lines in a journal, which a note on outputs that are left out names; or a
+run's directory of hidden models."""
 
 Outputs = Sequence[Mapping[str, Any]]
 
