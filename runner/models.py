@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from runner import git
+from runner import digests, git
 from runner.config.refuse import mask
 from runner.errors import InfrastructureError, UsageError
 from runner.plan import PinnedModel
@@ -135,9 +135,9 @@ def check_access(name: str, *, endpoint: str, token: Token) -> None:
 
 
 def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Report) -> None:
-    """Have all files of this commit in the cache; asks the hub for none that is there.
+    """Have all files of this commit in the cache, right by their digests.
 
-    Files that are whole when it fails stay for the next one.
+    Asks the hub for none that is there. Files that are whole when it fails stay for the next one.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -181,6 +181,7 @@ def fetch(model: PinnedModel, deadline_s: float, token: str | None, report: Repo
             "not answer.",
             hint="Is the hub there, and may pods reach it?",
         )
+    digests.check(place, model.name, model.commit, end, report)
 
 
 def offer(model: PinnedModel, revisions: set[str], cache: Path, hub: Path) -> None:

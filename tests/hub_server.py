@@ -9,13 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha1
+from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from git_server import make_ca
+
+LARGE = (".safetensors", ".bin")
+"""What a hub has in LFS."""
 
 
 @dataclass
@@ -35,6 +39,8 @@ class HubServer:
     """How often somebody was about to fetch each file."""
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes of each file that went out."""
+    altered: set[str] = field(default_factory=set)
+    """Files that are sent with a bit that is another one: `org/name/path`."""
     stall_after: int | None = None
     """So many bytes of a file are sent; then whoever asked waits, and `stalled` is set."""
     stalled: threading.Event = field(default_factory=threading.Event)
@@ -125,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[at] == "tree":
             self._json(
                 [
-                    {"type": "file", "path": path, "size": len(data), "oid": _etag(data)}
+                    {"type": "file", "path": path, "size": len(data), **_digests(path, data)}
                     for path, data in files.items()
                 ]
             )
@@ -156,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, name: str, data: bytes, commit: str) -> None:
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{_etag(data)}"')
+        self.send_header("ETag", f'"{_etag(name, data)}"')
         self.send_header("X-Repo-Commit", commit)
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(data) - start))
@@ -166,6 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             self._hub.asked[name] += 1
             return
+        if name in self._hub.altered:
+            data = bytes([data[0] ^ 1]) + data[1:]
         stall = self._hub.stall_after
         if stall is not None and start + stall < len(data):
             self._send(name, data[start : start + stall])
@@ -198,5 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests are quiet."""
 
 
-def _etag(data: bytes) -> str:
-    return sha1(data).hexdigest()
+def _digests(path: str, data: bytes) -> dict[str, object]:
+    """As the hub tells them of a file: git's, and LFS's where it is in that."""
+    told: dict[str, object] = {"oid": sha1(b"blob %d\0" % len(data) + data).hexdigest()}
+    if path.endswith(LARGE):
+        told["lfs"] = {"oid": sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+    return told
+
+
+def _etag(path: str, data: bytes) -> str:
+    told: Any = _digests(path, data)
+    return str(told["lfs"]["oid"] if "lfs" in told else told["oid"])

@@ -16,7 +16,7 @@ from agent_parts import make_plan
 from hub_server import HubServer, hub_server, used_here
 from tiny_runs import Lab, cell, end, until
 
-from runner import models
+from runner import digests, models
 from runner.backends.base import Resolved
 from runner.config.parts import ModelConfig
 from runner.errors import InfrastructureError, UsageError
@@ -225,6 +225,44 @@ def test_a_part_of_it_is_not_taken_for_all(
     monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
     with pytest.raises(InfrastructureError, match="lab/tiny"):
         fetch(model)
+
+
+@pytest.mark.parametrize("altered", ["config.json", "deep/model.safetensors"])
+def test_a_file_that_is_not_what_the_hub_says_is_fetched_anew(
+    hub: HubServer, cache: Path, altered: str
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    hub.altered.add(f"lab/tiny/{altered}")
+    with pytest.raises(InfrastructureError, match=f"digest of {altered} is another one"):
+        fetch(model)
+    assert set(files(cache, model)) == set(FILES) - {altered}
+    hub.altered.clear()
+    fetch(model)
+    assert files(cache, model) == FILES
+    assert hub.sent.total() == SIZE + len(FILES[altered])
+
+
+def test_digests_are_compared_once_for_a_commit_and_in_time(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    passing = iter(range(10**6))
+    monkeypatch.setattr(digests.time, "monotonic", lambda: 20.0 * next(passing))
+    place, said = cache / models.directory("lab/tiny"), []
+    with pytest.raises(InfrastructureError, match="were not compared in time: 0 of 3 MB"):
+        fetch(model, 30.0)
+    digests.check(place, model.name, model.commit, float("inf"), said.append)
+    assert said[-1] == "lab/tiny: digests of 3 of 3 MB compared"
+    (place / digests.RIGHT / model.commit).unlink()
+    tree = place / "trees" / f"{model.commit}.json"
+    listing = tree.read_text()
+    tree.write_text(listing.replace("files", "others"))
+    with pytest.raises(InfrastructureError, match="not as expected"):
+        digests.check(place, model.name, model.commit, float("inf"), said.append)
+    tree.write_text(listing)
+    digests.check(place, model.name, model.commit, float("inf"), said.append)
+    (place / "snapshots" / model.commit / "config.json").resolve().write_bytes(b"[]")
+    fetch(model)  # it is not looked at again
 
 
 def test_a_download_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
