@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from runner.config.experiment import Experiment
 from runner.config.machine import Gpu, HostVolume, Machine
@@ -27,6 +28,7 @@ def look_up_machine(experiment: Experiment, settings: Settings) -> Machine:
         gpus=gpus() if sandbox.gpu else (),
         system_packages=frozenset(_installed(sandbox.system_packages)),
         programs=frozenset(filter(shutil.which, (experiment.agent.command or ())[:1])),
+        speaks_mcp=find_spec("mcp") is not None,
         pythons=_pythons(sandbox.python_version),
         volumes={name: _volume(str(path)) for name, path in settings.volumes.items()},
         gpu_classes=settings.gpu_classes,

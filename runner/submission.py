@@ -17,7 +17,7 @@ from typing import Any
 from runner.backends import backend_of
 from runner.backends.base import Backend, Handle, Progress
 from runner.config.experiment import Experiment
-from runner.config.load import load, parse
+from runner.config.load import check_provider, load, parse
 from runner.errors import ConfigError, RecordError, UsageError
 from runner.lookups import LookUps
 from runner.names import new_run_id
@@ -237,6 +237,7 @@ def _overridden(
     if not overrides:
         return plan
     data = plan.experiment.model_dump(mode="json")
+    check_provider(data["agent"], overrides)
     for key, value in overrides.items():
         table, _, name = key.partition(".")
         if key not in CHANGEABLE:

@@ -18,6 +18,7 @@ from runner.agent.masked import masked
 from runner.agent.providers import Provider, Reply
 from runner.agent.stop import Outcome, Stop, Stopped
 from runner.agent.tools import Answer, Toolbox, text
+from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
 from runner.record import Record
 
@@ -124,7 +125,7 @@ class Loop:
             )
             content, malformed = sendable(reply, self.conversation.ids)
             said = {"content": content, "malformed": malformed}
-            return reply, said, masked(said, self.plan, self.tools.session)
+            return reply, said, self._masked(said)
 
         def meanwhile() -> None:
             self._write_retries()
@@ -147,6 +148,13 @@ class Loop:
         self._write("message", **message, **shown)
         self.conversation.apply({"type": "message", **message, **said})
         self._held = reply.stop_reason == providers.STOPPED
+
+    def _masked(self, said: Said) -> Said:
+        """As it may be written; from a sandbox that stays away, which ends the run, as it is."""
+        try:
+            return masked(said, self.plan, self.tools.session)
+        except SandboxUnreachable:
+            return said
 
     def _write_retries(self) -> None:
         while not self._retries.empty():
@@ -261,7 +269,7 @@ class Loop:
         for said in self._chat.take():
             about = f"chat {said.id}"
             if about not in self.conversation.notices:
-                shown = masked({"words": said.text}, self.plan, self.tools.session)["words"]
+                shown = self._masked({"words": said.text})["words"]
                 self._note(self.conversation.turns, shown, about, by=said.by)
             said.heard()
 

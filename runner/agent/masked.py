@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.errors import SandboxUnreachable
 from runner.plan import RunPlan
 from runner.session import Session
 
@@ -13,11 +12,6 @@ from runner.session import Session
 def masked(said: Mapping[str, Any], plan: RunPlan, session: Session) -> dict[str, Any]:
     """It without the sandbox's secrets, which the agent does not know.
 
-    From a sandbox that is not reached any more, which ends the run, it is as it was.
+    Raises SandboxUnreachable when the sandbox stays away.
     """
-    if not plan.experiment.sandbox.secrets:
-        return dict(said)
-    try:
-        return dict(session.masked(said))
-    except SandboxUnreachable:
-        return dict(said)
+    return dict(session.masked(said)) if plan.experiment.sandbox.secrets else dict(said)

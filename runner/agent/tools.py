@@ -72,6 +72,8 @@ class Toolbox:
         self.session, self.images_left = session, images_left
         self.warnings: list[str] = []
         """The sandbox's, as they were heard beside the tools: each is told with the next answer."""
+        self.notices: list[str] = []
+        """Of whoever drives the agent: the same."""
         self._told: set[str] = set()
         cells: dict[str, tuple[type[inputs.Input], Callable[[Any, str], Answer]]] = {
             "run_cell": (inputs.RunCell, self._run_cell),
@@ -248,7 +250,9 @@ class Toolbox:
         return self._seen(error.known, more=f"[the sandbox was replaced or restarted: {GONE}]")
 
     def _warned_of(self, answer: Answer) -> Answer:
-        words = [{"type": "text", "text": words} for words in self._new(self.warnings)]
+        words = [
+            {"type": "text", "text": words} for words in self._new([*self.warnings, *self.notices])
+        ]
         return Answer([*answer.content, *words], answer.is_error)
 
     def _new(self, warnings: Sequence[str]) -> list[str]:

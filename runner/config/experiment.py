@@ -44,11 +44,12 @@ def _command(value: Any) -> Any:
         isinstance(value, list | tuple)
         and value
         and all(isinstance(word, str) and "\0" not in word for word in value)
+        and (value[0].startswith("/") or "/" not in value[0])
         and value[0]
     ):
         return value
     raise refuse(
-        'a program and its arguments, such as ["claude", "-p"]',
+        'a program, by its name or absolute path, and its arguments, such as ["claude", "-p"]',
         hint='No shell reads it: ["sh", "-c", "…"] has one read a line.',
     )
 

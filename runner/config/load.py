@@ -69,6 +69,7 @@ def load_all(
         changed = copy.deepcopy(data)
         for key, value in values.items():
             _place(changed, key, value, labels[key])
+        check_provider(changed.get("agent"), overrides)
         for key, value in overrides.items():
             _set(changed, key, value)
         try:
@@ -80,6 +81,19 @@ def load_all(
             raise
         variants.append(Variant(experiment, sweep.own(values, keys)))
     return variants
+
+
+def check_provider(agent: Any, overrides: Mapping[str, Any]) -> None:
+    """Refuse a model for an agent that knows its own: a key of it is another provider's."""
+    before = agent.get("provider") if isinstance(agent, dict) else None
+    if before == "none" and overrides.get("agent.provider", "none") != "none":
+        raise ConfigError(
+            file=COMMAND_LINE,
+            key="agent.provider",
+            expected='no model for `provider = "none"`, whose models its command knows',
+            found=f'"{overrides["agent.provider"]}"',
+            hint="change the file: its llm_secret may be the key of another provider",
+        )
 
 
 def parse(

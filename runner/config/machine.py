@@ -42,6 +42,8 @@ class Machine:
     """Those of the packages asked for that are installed, as a package or a command."""
     programs: frozenset[str] = frozenset()
     """The program of `agent.command`, if it is there."""
+    speaks_mcp: bool = True
+    """Whether what such a program is spoken with is installed."""
     pythons: Mapping[str, str] = field(default_factory=dict)
     """Those of the versions asked for that are installed, with their paths."""
     volumes: Mapping[str, HostVolume] = field(default_factory=dict)

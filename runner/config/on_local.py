@@ -76,6 +76,13 @@ def _program(value: tuple[str, ...], _: Experiment, machine: Machine) -> Iterato
             f"no {value[0]!r}",
             "Install it, or name its absolute path.",
         )
+    if not machine.speaks_mcp:
+        yield Refusal(
+            "",
+            "the package `mcp`, which speaks with the command",
+            "none",
+            "Run: pip install 'runner[command]'",
+        )
 
 
 def _python_version(value: str, _: Experiment, machine: Machine) -> Iterator[Refusal]:

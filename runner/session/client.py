@@ -135,7 +135,8 @@ class Session:
 
     def masked(self, value: Any) -> Any:
         """A JSON value, with the sandbox's secret values masked in all its strings."""
-        return self.request("POST", "/mask", json=value).json()
+        # As ASCII: half a surrogate, which a model may write, is no UTF-8.
+        return self.request("POST", "/mask", content=lambda: json.dumps(value).encode()).json()
 
     # -- cells and commands ----------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -113,12 +114,12 @@ def test_errors_of_the_api_are_passed_on_and_the_command_goes_on(lab: Lab) -> No
     program = agents_of_labs.MODEL.replace(
         "        with model.messages.stream",
         "        try:\n"
-        "            model.messages.create(messages=messages, stream=True, **asked).until_done()\n"
+        "            with model.messages.stream(messages=messages, **asked) as stream:\n"
+        "                print(stream.get_final_message())\n"
         "        except Exception as error:\n"
-        "            print(type(error).__name__, flush=True)\n"
+        "            print('cut:', error, flush=True)\n"
         "        with model.messages.stream",
-    ).replace("            model.messages.create(", "            for _ in model.messages.create(")
-    program = program.replace(".until_done()", ": pass")
+    )
     with model(lab, *replies) as (api, agent):
         run = lab.submit(toml=agents_of_labs.toml(program, **agent))
         assert run.over().state == "done"
@@ -128,7 +129,32 @@ def test_errors_of_the_api_are_passed_on_and_the_command_goes_on(lab: Lab) -> No
     assert cut["stop_reason"] == "interrupted"
     assert cut["usage"]["input_tokens"] == USAGE["input_tokens"]
     assert whole["content"] == [{"type": "text", "text": "Done."}]
+    assert "the stream was cut" in printed(run)
     assert "Done." in printed(run)
+
+
+def test_what_a_last_reply_asks_for_is_done_and_one_that_ends_it_is_no_bound(lab: Lab) -> None:
+    with model(lab, cell("x = 1"), {"text": "All is said."}) as (_, agent):
+        run = lab.submit(toml=agents_of_labs.toml(agents_of_labs.MODEL, **agent, max_turns=2))
+        status = run.over()
+    assert (status.state, status.run.turns) == ("done", 2)
+    assert "All is said." in printed(run)
+
+
+def test_a_near_bound_is_told_with_the_next_answer_of_a_tool(lab: Lab) -> None:
+    cells = [cell("import time; time.sleep(3)"), {"text": "Done."}]
+    with model(lab, *cells) as (_, agent):
+        run = lab.submit(toml=agents_of_labs.toml(agents_of_labs.MODEL, **agent, max_turns=2))
+        run.over()
+    assert "1 of 2 replies are used" in json.dumps(run.lines("request")[1]["content"])
+
+
+def test_another_models_name_is_refused_where_the_command_knows_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    agent = 'provider = "none"\ncommand = ["sh"]\nllm_secret = "OPENAI_API_KEY"'
+    file.write_text(f'name = "x"\ntask = "Do it."\n[agent]\n{agent}\n')
+    told = CommandLine(tmp_path)("submit", str(file), "--model", "claude-haiku-4-5")
+    assert (told.status, "whose models its command knows" in told.words) == (2, True)
 
 
 def test_a_model_without_a_price_is_refused_where_dollars_bound(lab: Lab) -> None:
@@ -233,14 +259,44 @@ def test_a_sandbox_that_is_gone_ends_it(lab: Lab) -> None:
     assert status.reason.startswith("the sandbox ended")
 
 
+def test_long_lines_are_masked_whole_and_much_output_is_borne(lab: Lab) -> None:
+    program = (
+        "import os\n"
+        "print('x' * 65_530 + os.environ['OTHER_KEY'] + 'y' * 9_000_000)\n"
+        "for n in range(200_000): print('line', n)"
+    )
+    toml = agents_of_labs.toml(program, provider="none", llm_secret="OTHER_KEY")
+    with lab.secrets(OTHER_KEY=KEY):
+        run = lab.submit(toml=toml)
+        assert run.over().state == "done"
+    text = printed(run)
+    assert KEY not in text
+    assert "***y" in text
+    assert text.endswith("line 199999\n")
+    assert text.count("\n") == 200_001
+
+
+def test_what_leaves_its_process_group_holds_nothing_up(lab: Lab, tmp_path: Path) -> None:
+    program = (
+        "import subprocess\n"
+        "left = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(left.pid))"
+    )
+    run = lab.submit(toml=agents_of_labs.toml(program, provider="none"))
+    assert run.over().state == "done"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 # -- bad input -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("agent", "words"),
     [
-        ('command = "claude -p"', "a program and its arguments"),
-        ("command = []", "a program and its arguments"),
+        ('command = "claude -p"', "and its arguments"),
+        ("command = []", "and its arguments"),
+        ('command = ["./mine.sh"]', "by its name or absolute path"),
         ('command = ["nowhere-to-be-found"]', "no 'nowhere-to-be-found'"),
         ('provider = "none"', '`command` beside `provider = "none"`'),
         ('provider = "none"\ncommand = ["sh"]\nmax_tokens = 5', "nobody counts"),

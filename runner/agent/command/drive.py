@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ from runner.agent.stop import Outcome, Stop
 from runner.agent.text import clean
 from runner.agent.tools import Answer, Others, Toolbox
 from runner.errors import ConfigError, SandboxUnreachable
+from runner.masking import Mask
 from runner.plan import RunPlan
 from runner.record import Record
+from runner.session import Session
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -37,6 +39,7 @@ GRACE_S = 5.0
 """How long it has to end when it is told to."""
 LEAVE_S = 0.5
 """The same where the agent itself is told to leave: a pod that is evicted has a second."""
+RECONNECT_S = 5.0
 MOST_PRINTED = 64 << 20
 """Characters of output that the record keeps."""
 LAST_WORDS = 500
@@ -48,6 +51,7 @@ look at them before you go on."""
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "TZ")
 _KEPT_PREFIXES = ("LC_", "SSL_", "REQUESTS_CA_", "CURL_CA_", "NODE_EXTRA_CA_")
 _HERE = "127.0.0.1,localhost"
+Said = Mapping[str, Any]
 
 
 def drive(
@@ -76,11 +80,9 @@ def drive(
             found=f"no {' '.join(command[:1])!r}",
             hint="on docker and kubernetes the agent's image has to have it: docs/agent.md",
         )
-
-    def warn(words: str) -> None:
-        tools.warnings = [*tools.warnings, words]
-
-    meter = Meter(plan, record, lambda said: masked(said, plan, tools.session), warn, told)
+    _check_mcp()
+    hide = _hiding(plan, tools.session, stop)
+    meter = Meter(plan, record, hide, tools.notices.append, told)
     routes: list[Route] = []
     if agent.provider != "none":
         from runner.agent.command.gateway import Gateway
@@ -101,7 +103,7 @@ def drive(
             env |= {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": token}
             env["ANTHROPIC_MODEL"] = agent.model or ""
         process = Process(command, folder=Path(folder), env=env, given=files["TASK"])
-        return _Attempt(plan, record, tools, stop, meter, process).run(left_s)
+        return _Attempt(plan, record, hide, Mask([key]), stop, meter, process).run(left_s)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -148,12 +150,14 @@ class _Attempt:
         self,
         plan: RunPlan,
         record: Record,
-        tools: Toolbox,
+        hide: Callable[[Said], Said],
+        key: Mask,
         stop: Stop,
         meter: Meter,
         process: Process,
     ) -> None:
-        self._plan, self._record, self._tools, self._stop = plan, record, tools, stop
+        self._plan, self._record, self._hide, self._stop = plan, record, hide, stop
+        self._masks = {"stdout": key.stream(), "stderr": key.stream()}
         self._meter, self._process = meter, process
         self._program = Path((plan.experiment.agent.command or ("",))[0]).name
         self._printed = 0
@@ -161,22 +165,26 @@ class _Attempt:
 
     def run(self, left_s: float) -> Outcome:
         """Wait for its end; how it ended."""
-        end = time.monotonic() + left_s
-        timeout_s = self._plan.experiment.sandbox.timeout
+        end, timeout_s = time.monotonic() + left_s, self._plan.experiment.sandbox.timeout
+        status: int | None = None
         outcome: Outcome | None = None
         try:
-            while outcome is None:
+            while outcome is None and status is None:
                 status = self._process.ended(LOOK_S)
                 self._keep()
-                over_s = timeout_s - (end - time.monotonic())
-                outcome = self._stop.outcome or self._meter.look(over_s)
-                if status is not None:
-                    outcome = outcome or self._ended(status)
+                outcome = self._stop.outcome
+                if outcome is None and status != 0:  # one that a bound refused may have given up
+                    outcome = self._meter.look(timeout_s - (end - time.monotonic()))
         finally:
-            leaves = outcome is None or outcome.state == "interrupted"
-            self._process.end(LEAVE_S if leaves else GRACE_S)
-            self._keep()
-        return outcome
+            leaves = self._stop.outcome and self._stop.outcome.state == "interrupted"
+            grace_s = LEAVE_S if leaves else GRACE_S
+            self._process.end(grace_s)
+            last = time.monotonic() + grace_s
+            while self._process.prints(last):
+                self._keep()
+            for stream, mask in self._masks.items():
+                self._write(stream, mask.flush())
+        return outcome or self._ended(status or 0)
 
     def _ended(self, status: int) -> Outcome:
         if not status:
@@ -187,24 +195,42 @@ class _Attempt:
         return Outcome("failed", f"{self._program} ended with status {status}{because}", 1)
 
     def _keep(self) -> None:
-        """Write down what it has printed."""
         for stream, text in self._process.printed():
-            left = MOST_PRINTED - self._printed
-            self._printed += len(text)
-            if left <= 0:
-                continue
-            if len(text) > left:
-                text = f"{text[:left]}\n[runner] no more of it is kept\n"
-            said = masked({"text": text}, self._plan, self._tools.session)
-            self._last[stream] = f"{self._last[stream]}{said['text']}"[-4 * LAST_WORDS :]
-            self._record.say("printed", program=self._program, stream=stream, **said)
+            self._write(stream, self._masks[stream].feed(text))
+
+    def _write(self, stream: str, text: str) -> None:
+        """Write down what it has printed."""
+        left = MOST_PRINTED - self._printed
+        self._printed += len(text)
+        if left <= 0 or not text:
+            return
+        if len(text) > left:
+            text = f"{text[:left]}\n[runner] no more of it is kept\n"
+        said = self._hide({"text": text})
+        self._last[stream] = f"{self._last[stream]}{said['text']}"[-4 * LAST_WORDS :]
+        self._record.say("printed", program=self._program, stream=stream, **said)
 
 
-@contextlib.contextmanager
-def _serving(tools: Others, routes: list[Route]) -> Iterator[tuple[int, str]]:
-    """The tools, and what is beside them, on a port of loopback, for whoever has the token."""
+def _hiding(plan: RunPlan, session: Session, stop: Stop) -> Callable[[Said], Said]:
+    """What takes the sandbox's secrets out of what is written down; it does not wait for long.
+
+    A sandbox that stays away ends the run.
+    """
+    quick = Session(session.endpoint, reconnect_s=RECONNECT_S)
+
+    def hide(said: Said) -> Said:
+        try:
+            return masked(said, plan, quick)
+        except SandboxUnreachable as error:
+            stop.outcome = stop.outcome or Outcome("failed", error.message, error.exit_status)
+            return said
+
+    return hide
+
+
+def _check_mcp() -> None:
     try:
-        from runner.agent.mcp import http_server
+        import runner.agent.mcp  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(
             file="experiment",
@@ -213,6 +239,13 @@ def _serving(tools: Others, routes: list[Route]) -> Iterator[tuple[int, str]]:
             found=f"no module {error.name}",
             hint="pip install 'runner[command]', or the agent's image of this version",
         ) from error
+
+
+@contextlib.contextmanager
+def _serving(tools: Others, routes: list[Route]) -> Iterator[tuple[int, str]]:
+    """The tools, and what is beside them, on a port of loopback, for whoever has the token."""
+    from runner.agent.mcp import http_server
+
     token = secrets.token_urlsafe(32)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = http_server(tools, token, routes)

@@ -23,6 +23,9 @@ WORDS = 1_000
 _PASSED_ON = ("anthropic-", "x-stainless-", "content-type", "user-agent")
 _END = b"\nevent: message_stop"
 """It cannot be part of what a model says, where line ends are escaped."""
+_CUT = (
+    b'\n\nevent: error\ndata: {"type": "error", "error": {"type": "api_error", "message": %s}}\n\n'
+)
 
 
 class Gateway:
@@ -73,6 +76,10 @@ class Gateway:
         except httpx2.HTTPError as error:
             await to_thread.run_sync(self._meter.failed, number, self._words(error))
             return _error(502, "api_error", self._words(error))
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._meter.failed, number, "the run ended before it came")
+            raise
         if answer.status_code != 200:
             words = f"{answer.status_code} {answer.text[:WORDS]}".replace(self._key, "***")
             await to_thread.run_sync(self._meter.failed, number, words)
@@ -85,21 +92,25 @@ class Gateway:
     async def _relayed(
         self, number: int, asked: Mapping[str, Any], answer: httpx2.Response
     ) -> AsyncIterator[bytes]:
-        """The pieces of a stream, as they come."""
-        passed, told = b"", False
+        """The pieces of a stream as they come, the last event when the reply is written down."""
+        passed, held, told = bytearray(), bytearray(), False
         try:
             async for piece in answer.aiter_bytes():
                 passed += piece
-                if not told and _END in passed[-len(piece) - len(_END) :]:
-                    told = True
-                    await self._answered(number, asked, answer, passed)
-                yield piece
-        except httpx2.HTTPError:
-            return  # the command sees that its stream was cut
+                if held or passed.find(_END, max(len(passed) - len(piece) - len(_END), 0)) >= 0:
+                    held += piece
+                else:
+                    yield piece
+            told = True
+            await self._answered(number, asked, answer, bytes(passed))
+            yield bytes(held)
+        except httpx2.HTTPError as error:
+            # The end of the answer would be that of a whole one.
+            yield _CUT % json.dumps(f"the stream was cut: {self._words(error)}").encode()
         finally:
             with anyio.CancelScope(shield=True):
                 if not told:  # cut, or the command has gone
-                    await self._answered(number, asked, answer, passed)
+                    await self._answered(number, asked, answer, bytes(passed))
                 await answer.aclose()
 
     async def _answered(

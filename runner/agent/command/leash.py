@@ -1,7 +1,7 @@
-"""`python -m runner.agent.command.leash FD PROGRAM …`: runs a program that ends with its starter.
+"""`python leash.py FD PROGRAM …`: runs a program that ends with its starter.
 
-The starter holds the other end of the pipe FD, which closes with it however it ends; all that the
-program started goes then.
+The starter holds the other end of the pipe FD, which closes with it however it ends; the process
+group goes then.
 """
 
 from __future__ import annotations

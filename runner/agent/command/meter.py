@@ -39,12 +39,16 @@ class Meter:
         self._last = (0, 0.0)
         """Tokens and dollars of the last reply."""
         self._system: Any = None
+        self._refused: Outcome | None = None
 
     def look(self, time_s: float = 0.0) -> Outcome | None:
-        """The end of the run, if a bound is reached after so many seconds; warns near one, once."""
+        """The end of the run, if its time is over after so many seconds, or a bound has refused.
+
+        What the last reply asks for can still be done. Warns near a bound, once.
+        """
         with self._guard:
             for bound in self._bounds(time_s):
-                if bound.reached:
+                if bound.reached and bound.name == "time":
                     return bound.outcome
                 if bound.near and bound.key not in self._told:
                     self._told.add(bound.key)
@@ -53,7 +57,7 @@ class Meter:
                     more = {"turn": turn, "role": "user", "content": content}
                     self._record.say("message", **more, notice=bound.key)
                     self._warn(words)
-        return None
+            return self._refused
 
     def _bounds(self, time_s: float = 0.0) -> list[Bound]:
         run = self._record.state()
@@ -66,6 +70,7 @@ class Meter:
         """Why a request is not passed on; empty if it is."""
         for bound in self._bounds():
             if bound.reached:
+                self._refused = bound.outcome
                 return f"a bound of the run is reached: {bound.words}"
         model = str(asked.get("model"))
         if self._plan.experiment.agent.max_cost_usd is not None and self._price(model) is None:

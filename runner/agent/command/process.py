@@ -9,19 +9,25 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Queue
 from typing import IO
 
-PIECE = 64 << 10
-"""Characters of output that are told of at once, at most."""
-LAST_S = 5.0
-"""How long output is waited for when the command has ended."""
+READ = 64 << 10
+"""Bytes that are read at once."""
+LINE = 4 << 20
+"""Characters after which a line is cut."""
+WAITING = 32
+"""Pieces that wait to be written down, at most: then the command waits as well."""
+LOOK_S = 0.1
+LEASH = str(Path(__file__).with_name("leash.py"))
+"""A file of its own, which imports nothing of the runner: it is there as long as the command."""
 
 
 class Process:
-    """A command that runs until it ends or is ended, and everything that it started with it.
+    """A command that runs until it ends or is ended, with its process group.
 
     It reads `given` from its stdin.
     """
@@ -31,7 +37,7 @@ class Process:
     ) -> None:
         """Start it."""
         ours, self._alive = os.pipe()
-        leash = [sys.executable, "-P", "-m", "runner.agent.command.leash", str(ours)]
+        leash = [sys.executable, "-I", LEASH, str(ours)]
         try:
             with given.open("rb") as stdin:
                 self._process = subprocess.Popen(
@@ -46,7 +52,7 @@ class Process:
                 )
         finally:
             os.close(ours)
-        self._printed: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._printed: Queue[tuple[str, str]] = Queue(WAITING)
         pipes = {"stdout": self._process.stdout, "stderr": self._process.stderr}
         self._reading = [
             threading.Thread(target=self._read, args=pair, name=pair[0], daemon=True)
@@ -62,25 +68,30 @@ class Process:
         return None
 
     def end(self, grace_s: float) -> None:
-        """Ask it to end, and kill what is left of it; none of its processes is there after that."""
+        """Ask it to end, and kill what is left of its process group."""
         if self._process.poll() is None:
             self._signal(signal.SIGTERM)
             self.ended(grace_s)
         self._signal(signal.SIGKILL)
         self._process.wait()
         os.close(self._alive)
+
+    def prints(self, end: float) -> bool:
+        """Whether something may come of it yet, until the monotonic clock passes `end`.
+
+        What has left its process group may hold its pipes open.
+        """
         for thread in self._reading:
-            thread.join(LAST_S)
+            thread.join(min(LOOK_S, max(end - time.monotonic(), 0.0)))
+        going = any(thread.is_alive() for thread in self._reading)
+        return not self._printed.empty() or (going and time.monotonic() < end)
 
     def printed(self) -> Iterator[tuple[str, str]]:
         """What it has printed since the last time: stdout or stderr, and whole lines of it."""
         found: dict[str, str] = {}
-        with contextlib.suppress(Empty):
-            while True:
-                stream, text = self._printed.get_nowait()
-                if len(found.get(stream, "")) + len(text) > PIECE:
-                    yield stream, found.pop(stream, "")
-                found[stream] = found.get(stream, "") + text
+        for _ in range(self._printed.qsize()):
+            stream, text = self._printed.get_nowait()
+            found[stream] = found.get(stream, "") + text
         yield from found.items()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -89,11 +100,11 @@ class Process:
 
     def _read(self, stream: str, pipe: IO[bytes]) -> None:
         decode, rest = codecs.getincrementaldecoder("utf-8")("replace").decode, ""
-        while data := os.read(pipe.fileno(), PIECE):
+        while data := os.read(pipe.fileno(), READ):
             whole, line_end, rest = (rest + decode(data)).rpartition("\n")
             if line_end:
                 self._printed.put((stream, whole + line_end))
-            if len(rest) > PIECE:
+            if len(rest) > LINE:
                 self._printed.put((stream, rest))
                 rest = ""
         if rest := rest + decode(b"", final=True):
