@@ -49,7 +49,7 @@ def test_an_agent_is_told_what_is_typed_and_waits_for_more(lab: Lab) -> None:
         typed(started, "And the second?")
         run.let_go()
         started.said(re.escape(WAITS))
-        assert run.status.reason == WAITS
+        until(lambda: run.status.reason == WAITS, "status says so")  # run.json follows the line
         typed(started, "Thank you.")
         started.said("That is all.")
         assert started.process.stdin
