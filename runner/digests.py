@@ -27,13 +27,14 @@ RIGHT = "verified"
 def check(place: Path, name: str, commit: str, end: float, report: Callable[[str], None]) -> None:
     """Compare the files of a commit in a model's directory of the cache, once.
 
-    Raises InfrastructureError for files that are not right, which are removed, so that they are
-    fetched anew; and where the monotonic clock passes `end`.
+    Raises InfrastructureError for files that are not right, which are removed with the listing, so
+    that all is fetched anew; and where the monotonic clock passes `end`.
     """
     right = place / RIGHT / commit
     if right.exists():
         return
-    files = _listed(place / "trees" / f"{commit}.json", name)
+    listing = place / "trees" / f"{commit}.json"
+    files = _listed(listing, name)
     total, done, told = sum(size for size, _, _ in files.values()), 0, time.monotonic()
     wrong = []
     for path, (_, kind, expected) in files.items():
@@ -56,6 +57,7 @@ def check(place: Path, name: str, commit: str, end: float, report: Callable[[str
             file.unlink(missing_ok=True)
             wrong.append(path)
     if wrong:
+        listing.unlink()  # it may be what is wrong
         raise InfrastructureError(
             f"{name} at {commit} is not what the hub says: the digest of {', '.join(wrong)} is "
             "another one",

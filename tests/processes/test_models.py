@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -240,6 +241,19 @@ def test_a_file_that_is_not_what_the_hub_says_is_fetched_anew(
     fetch(model)
     assert files(cache, model) == FILES
     assert hub.sent.total() == SIZE + len(FILES[altered])
+
+
+def test_a_listing_that_is_wrong_is_asked_for_anew(hub: HubServer, cache: Path) -> None:
+    model = pinned(hub.add("lab/tiny", FILES))
+    fetch(model)
+    place = cache / models.directory("lab/tiny")
+    (place / digests.RIGHT / model.commit).unlink()
+    tree = place / "trees" / f"{model.commit}.json"
+    tree.write_text(re.sub("[0-9a-f]{40}", "0" * 40, tree.read_text()))
+    with pytest.raises(InfrastructureError, match="another one"):
+        fetch(model)
+    fetch(model)
+    assert files(cache, model) == FILES
 
 
 def test_digests_are_compared_once_for_a_commit_and_in_time(
