@@ -212,12 +212,12 @@ def test_its_time_ends_it_with_all_that_it_started(lab: Lab) -> None:
         "print('here', flush=True)\n"
         "while True: time.sleep(300)"
     )
-    toml = agents_of_labs.toml(program, provider="none") + '[sandbox]\ntimeout = "8s"\n'
+    toml = agents_of_labs.toml(program, provider="none") + '[sandbox]\ntimeout = "20s"\n'
     run = lab.submit(toml=toml)
     status = run.over()
     assert (status.state, status.exit_status) == ("timeout", 124)
     assert printed(run) == "here\ntold to end\n"
-    assert [line["notice"] for line in said(run, "user")] == ["time 8"]
+    assert [line["notice"] for line in said(run, "user")] == ["time 20"]
     # Lab.close sees that nothing of it runs.
 
 
