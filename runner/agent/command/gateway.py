@@ -81,7 +81,7 @@ class Gateway:
                 await to_thread.run_sync(self._meter.failed, number, "the run ended before it came")
             raise
         if answer.status_code != 200:
-            words = f"{answer.status_code} {answer.text[:WORDS]}".replace(self._key, "***")
+            words = f"{answer.status_code} {answer.text[:WORDS]}"
             await to_thread.run_sync(self._meter.failed, number, words)
             return Response(answer.content, answer.status_code, _back(answer))
         if not asked.get("stream"):
@@ -126,7 +126,7 @@ class Gateway:
             else:
                 words = "the answer ended before there was a message in it"
             if reply is None:
-                self._meter.failed(number, words.replace(self._key, "***"))
+                self._meter.failed(number, words)
             else:
                 self._meter.answered(number, asked, reply)
 
@@ -147,6 +147,7 @@ class Gateway:
         return await self._http.send(sent, stream=True)
 
     def _words(self, error: Exception) -> str:
+        """For the command; what is written down is masked by the record itself."""
         words = f"{self._sdk.base_url}: {error or type(error).__name__}"
         return words.replace(self._key, "***")[:WORDS]
 
