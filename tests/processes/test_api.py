@@ -436,6 +436,18 @@ def test_a_name_that_is_none_is_refused(place: Path) -> None:
         Sandbox(name="No Name").start()
 
 
+def test_two_of_one_name_are_two_runs(place: Path) -> None:
+    with Sandbox(name="same") as one, Sandbox(name="same") as other:
+        one.write_file("whose", "of one")
+        other.write_file("whose", "of the other")
+        assert one.exec("cat whose").text == "of one"
+        assert other.exec("cat whose").text == "of the other"
+    assert one.run_id != other.run_id
+    for sandbox in (one, other):
+        report = verify(place / "runs" / sandbox.run_id)
+        assert report.ok, report.findings
+
+
 def test_one_that_was_not_started_has_no_run(place: Path) -> None:
     with pytest.raises(UsageError, match="was not started"):
         _ = Sandbox().run_id
